@@ -6,6 +6,8 @@ Every image is uint8 (H, W, 3) BGR, C-contiguous. Functions are pure and safe on
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,20 @@ else:
     except ImportError:  # the message must name the extra, not the module
         cv2 = None
 
+# Every failure becomes an exception here or in the camera; OpenCV's own lines on standard error
+# would only repeat it, and may show an RTSP password. Whoever sets the variable sees them again.
+if cv2 is not None and "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_SIDE = 16384
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+# In entropy-coded data FF is followed by 00, a restart marker or a fill byte, else it is a marker.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def _cv2() -> Any:
@@ -38,12 +51,14 @@ def decode(data: bytes | memoryview, name: str) -> Image:
     """Decode an encoded picture; `name` is what the error calls it. Raises BadImage.
 
     EXIF rotation is ignored: a camera beside a line does not turn, and trainer and server must
-    agree. Grey and alpha become BGR.
+    agree. Grey and alpha become BGR. A file that ends too early is BadImage: decoders may fill
+    what is missing with grey, which is no view of the part.
     """
     if len(data) == 0:
         raise BadImage(f"{name}: the file is empty.")
     if len(data) > MAX_FILE_BYTES:
-        raise BadImage(f"{name}: {len(data)} bytes are more than the {MAX_FILE_BYTES} allowed.")
+        raise BadImage(f"{name}: more than the {MAX_FILE_BYTES} bytes allowed.")
+    _check_structure(data, name)
     flags = _cv2().IMREAD_COLOR | _cv2().IMREAD_IGNORE_ORIENTATION
     try:
         image = _cv2().imdecode(np.frombuffer(data, np.uint8), flags)
@@ -51,16 +66,68 @@ def decode(data: bytes | memoryview, name: str) -> Image:
         image = None
     if image is None:
         raise BadImage(f"{name}: not a readable picture (damaged, or not JPEG or PNG).")
-    if max(image.shape[:2]) > MAX_SIDE:
-        height, width = image.shape[:2]
-        raise BadImage(f"{name}: {width}x{height} pixels; {MAX_SIDE} a side are allowed.")
+    _check_size(image.shape[1], image.shape[0], name)
     return np.ascontiguousarray(image)
+
+
+def _check_structure(data: bytes | memoryview, name: str) -> None:
+    """Refuse a JPEG or PNG that stops early or claims too many pixels, before it is decoded."""
+    head = bytes(data[:8])
+    if head.startswith(_JPEG):
+        complete = _jpeg_ends(data, name)
+    elif head == _PNG:
+        complete = _png_ends(data, name)
+    else:
+        return
+    if not complete:
+        raise BadImage(f"{name}: the file is truncated ({len(data)} bytes and no end mark).")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(f"{name}: {width}x{height} pixels; {MAX_SIDE} a side are allowed.")
+
+
+def _jpeg_ends(data: bytes | memoryview, name: str) -> bool:
+    """Whether an end-of-image marker follows the last scan; embedded thumbnails do not count."""
+    at, scanned = 2, False
+    while True:
+        found = _JPEG_MARKER.search(data, at)
+        if found is None:
+            return False
+        marker, at = data[found.start() + 1], found.end()
+        if marker == 0xD9:
+            return scanned
+        if at + 2 > len(data):
+            return False
+        if marker in _JPEG_FRAMES and at + 7 <= len(data):
+            height, width = _number(data, at + 3, 2), _number(data, at + 5, 2)
+            _check_size(width, height, name)
+        scanned = scanned or marker == 0xDA
+        at += _number(data, at, 2)
+
+
+def _png_ends(data: bytes | memoryview, name: str) -> bool:
+    """Whether the chunks lead to IEND."""
+    if len(data) >= 24:
+        _check_size(_number(data, 16, 4), _number(data, 20, 4), name)
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + _number(data, at, 4)
+    return False
+
+
+def _number(data: bytes | memoryview, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "big")
 
 
 def read(path: Path) -> Image:
     """Decode a picture file. Raises BadImage, also when the file cannot be read."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BadImage(f"{path}: cannot be read ({error.strerror}).") from error
     return decode(data, str(path))
@@ -104,3 +171,26 @@ def heatmap_overlay(image: Image, heatmap: Floats) -> Image:
     alpha = np.clip((level - 0.2) * 2.0, 0.0, 0.6)[..., None]
     blended = image * (1.0 - alpha) + colours * alpha
     return np.ascontiguousarray(blended.astype(np.uint8))
+
+
+def as_bgr(image: npt.NDArray[Any]) -> Image:
+    """An array of uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as contiguous BGR. Raises BadImage."""
+    if image.dtype != np.uint8:
+        raise BadImage(f"a picture of {image.dtype} values; 8 bits a channel are needed.")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
+        raise BadImage(f"an array of shape {image.shape} is no picture.")
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def warp(
+    layer: npt.NDArray[Any], matrix: npt.NDArray[np.float64], width: int, height: int
+) -> npt.NDArray[Any]:
+    """Move uint8 or float32 (h, w[, C]) by the forward 2x3 `matrix`; linear, zero outside.
+
+    Returns (height, width[, C]) of the same type.
+    """
+    return np.asarray(_cv2().warpAffine(layer, matrix, (width, height)))

@@ -1,1 +1,30 @@
-"""TBD."""
+"""The gRPC front door: the Edge Agent of Lookout for Vision, and edged's stream of results.
+
+Decision. The servers are grpc.aio on one asyncio loop on one thread. A stream on the synchronous
+server holds a thread for its whole life: four watchers on a pool of four starved the health
+check. On the loop fifty cost nothing. The loop's owner (`loop.py`) knows no gRPC, so that another
+server may share it. The data plane is reached through `core.protocols.ModelHost` only.
+
+    loop.py       one asyncio loop on one worker thread
+    calls.py      what all calls share: errors to status codes, counting, the end
+    sharedmem.py  pixels in POSIX shared memory
+    service.py    the Edge Agent
+    results.py    the results stream, also a Sink
+    server.py     sockets, ports, health, start and stop
+
+This room is the home of grpc: importing it without the library says which extra to install.
+"""
+
+from importlib import import_module
+
+from edged.core.errors import MissingDependency
+
+for _library, _package in (
+    ("grpc.aio", "grpcio"),
+    ("grpc_health.v1", "grpcio-health-checking"),
+    ("google.protobuf.message", "protobuf"),
+):
+    try:
+        import_module(_library)
+    except ImportError as error:
+        raise MissingDependency(_package, "grpc", "The gRPC front door") from error

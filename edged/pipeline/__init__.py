@@ -1,1 +1,11 @@
-"""TBD."""
+"""The journey of a frame. Read in this order:
+
+capture.py   one thread per camera: Picture -> Frame -> Job
+batch.py     where jobs wait, and who is let in when there is no room
+infer.py     one thread per inference unit: Jobs -> Prediction
+decide.py    Prediction -> Verdict, pure
+publish.py   Inspection -> every sink
+host.py      models: start, stop, the jobs' way in; qualify.py asks an engine for proof first
+
+Nothing here knows a camera driver, an inference runtime, a broker or a front door.
+"""

@@ -1,1 +1,24 @@
-"""TBD."""
+"""From labelled pictures to a model folder, and from a model to figures about it.
+
+    dataset.py    what pictures there are and what is known about them
+    backbone.py   the frozen network as ONNX nodes; nodes.py writes ONNX
+    features.py   what a picture looks like to the scorers
+    scorers.py    fit in numpy what a normal part looks like
+    calibration.py  units, fusion, threshold, limits, from out-of-fold scores
+    graph.py      all of it as one ONNX graph
+    fit.py        the training job; folder.py writes its result, whole or not at all
+    metrics.py, evaluate.py   how good a model is
+
+The room knows no runtime: it is handed a loader that runs ONNX bytes.
+
+Decision: the scorers are summed, none is picked. Over ten real sets every single scorer failed
+on some set; the plain sum of signed logarithms, each in units of its own out-of-fold normal
+scores, had the best mean AUROC (0.92 from normal pictures alone, 0.95 with labelled anomalies).
+Stacking and picking by cross-validation did worse: they trust scorers whose training normals
+are easy. One exception: the supervised scorer stays out when, out-of-fold, it is plainly behind
+the others, as it is with few or very varied anomalies.
+
+Decision: the Gaussian per position is kept as a mean and 16 directions, not as a full matrix of
+96 x 96. On the two sets at hand the AUROC is the same, the file 26 MB instead of 52 MB, and the
+whole graph 1.2 times the backbone instead of 1.4 times (ONNX Runtime, one picture, one core).
+"""

@@ -10,12 +10,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WatchRequest(_message.Message):
-    __slots__ = ("since", "cameras")
+    __slots__ = ("since", "cameras", "run")
     SINCE_FIELD_NUMBER: _ClassVar[int]
     CAMERAS_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     since: int
     cameras: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, since: _Optional[int] = ..., cameras: _Optional[_Iterable[str]] = ...) -> None: ...
+    run: str
+    def __init__(self, since: _Optional[int] = ..., cameras: _Optional[_Iterable[str]] = ..., run: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "sha256")
@@ -80,7 +82,7 @@ class Timing(_message.Message):
     def __init__(self, queue_seconds: _Optional[float] = ..., infer_seconds: _Optional[float] = ..., total_seconds: _Optional[float] = ...) -> None: ...
 
 class Inspection(_message.Message):
-    __slots__ = ("position", "id", "camera", "sequence", "captured_at", "name", "part", "simulated", "model", "verdict", "no_verdict", "timing", "truth")
+    __slots__ = ("position", "id", "camera", "sequence", "captured_at", "name", "part", "simulated", "model", "verdict", "no_verdict", "timing", "truth", "run")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +96,7 @@ class Inspection(_message.Message):
     NO_VERDICT_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     TRUTH_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     position: int
     id: str
     camera: str
@@ -107,4 +110,5 @@ class Inspection(_message.Message):
     no_verdict: NoVerdict
     timing: Timing
     truth: Truth
-    def __init__(self, position: _Optional[int] = ..., id: _Optional[str] = ..., camera: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., name: _Optional[str] = ..., part: _Optional[str] = ..., simulated: _Optional[bool] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., no_verdict: _Optional[_Union[NoVerdict, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., truth: _Optional[_Union[Truth, _Mapping]] = ...) -> None: ...
+    run: str
+    def __init__(self, position: _Optional[int] = ..., id: _Optional[str] = ..., camera: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., name: _Optional[str] = ..., part: _Optional[str] = ..., simulated: _Optional[bool] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., no_verdict: _Optional[_Union[NoVerdict, _Mapping]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., truth: _Optional[_Union[Truth, _Mapping]] = ..., run: _Optional[str] = ...) -> None: ...

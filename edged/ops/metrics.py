@@ -1,0 +1,383 @@
+"""Prometheus metrics: an Observer that counts, and the small server that shows the counts.
+
+The one home of prometheus_client. Names begin with `edged_`, times are seconds, counters end in
+`_total`. A part's id is never a label: series live as long as the process. Hooks run on the path
+of a frame, so each finds its series in a dict and adds to it; the dicts also bound how many
+series a stranger can make. All series of a camera are there, at 0, from its first sign of life,
+so that the first loss is seen as a rise and not as a new series.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import socket
+import socketserver
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from edged import __version__
+from edged.config import split_address
+from edged.core.errors import WrongState
+from edged.core.observer import Observer
+from edged.core.types import Inspection, Job, NoVerdict, Reason
+from edged.core.workers import Crew, Worker
+
+log = logging.getLogger(__name__)
+
+BUCKETS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5),
+)
+"""Seconds. The library's own begin at 5 ms, where a line's budget may already end."""
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+OK, NOT_OK, NOT_DECIDABLE = "OK", "NotOK", "NotDecidable"
+MOST_SERIES = 256
+"""Series of one metric; beyond them the label is `other`."""
+REQUEST_SECONDS = 2.0
+"""A scraper that is slower than this to send its request, or to take the answer, is cut off."""
+POLL_SECONDS = 0.2
+
+# The library would add a second series to every counter, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Key = TypeVar("Key")
+Child = TypeVar("Child")
+
+
+class _Series(dict[Key, Child]):
+    """Label values -> resolved series, made at first use; after that, one look-up in a dict."""
+
+    def __init__(self, make: Callable[[Key], Child], other: Key) -> None:
+        super().__init__()
+        self._make, self._other = make, other
+
+    def __missing__(self, key: Key) -> Child:
+        if len(self) >= MOST_SERIES and key != self._other:
+            return self[self._other]
+        return self.setdefault(key, self._make(key))  # two threads may both get here
+
+
+class _CameraSeries:
+    """The series of one source of frames, resolved. Requests have sources, too."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self.frames = metrics.frames.labels(name)
+        self.skipped = metrics.frames_skipped.labels(name)
+        self.latency = metrics.result_latency.labels(name)
+        self.results = {e: metrics.results.labels(name, e) for e in (OK, NOT_OK, NOT_DECIDABLE)}
+        self.no_verdict = {r: metrics.no_verdict.labels(name, r.word) for r in Reason}
+        self.dropped = {r: metrics.frames_dropped.labels(name, r.word) for r in Reason}
+
+
+class _Link:
+    """Whether a camera is there; only what has a capture thread has one."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self._up = metrics.camera_up.labels(name)
+        self._reconnects = metrics.camera_reconnects.labels(name)
+        self._was_up = self._was_lost = False
+
+    def set(self, up: bool) -> None:
+        """Note up or lost; a return after a loss is a reconnect, the first arrival is none."""
+        if up and self._was_lost:
+            self._reconnects.inc()
+        self._was_lost = not up and (self._was_up or self._was_lost)
+        self._was_up = up
+        self._up.set(up)
+
+
+class Metrics(Observer):
+    """Counts everything the hooks tell, in a registry of its own. Hooks: any thread.
+
+    `crew` gives the ages of the workers' beats whenever somebody scrapes.
+    """
+
+    def __init__(self, crew: Crew | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self._make_line_metrics()
+        self._make_far_end_metrics()
+        if crew is not None:
+            self.registry.register(_Beats(crew))
+        self._cameras = _Series[str, _CameraSeries](lambda n: _CameraSeries(self, n), "other")
+        self._links = _Series[str, _Link](lambda n: _Link(self, n), "other")
+        self._units = _Series[str, Gauge](self.units.labels, "other")
+        self._rows = _Series[str, Gauge](self.outbox_rows.labels, "other")
+        self._connected = _Series[str, Gauge](self.sink_connected.labels, "other")
+        self._pubacks = _pairs(self.sink_puback)
+        self._let_go = _pairs(self.outbox_dropped)
+        self._requests = _pairs(self.grpc_requests)
+        self._request_seconds = _Series[str, Histogram](self.grpc_request_seconds.labels, "other")
+        self._queue = self.stage_seconds.labels("queue")
+        self._infer = self.stage_seconds.labels("infer")
+
+    def _make_line_metrics(self) -> None:
+        count, gauge, spread = self._counter, self._gauge, self._histogram
+        info = Info("edged_build", "The running edged.", registry=self.registry)
+        info.info({"version": __version__})
+        self.frames = count("frames", "Frames that a camera delivered.", "camera")
+        self.frames_skipped = count(
+            "frames_skipped", "Items of a source that are no picture.", "camera"
+        )
+        self.frames_dropped = count(
+            "frames_dropped", "Jobs that ended without inference.", "camera", "reason"
+        )
+        self.camera_up = gauge("camera_up", "1 while the camera delivers.", "camera")
+        self.camera_reconnects = count(
+            "camera_reconnects", "Times the camera came back after it was lost.", "camera"
+        )
+        self.results = count("results", "Inspections, by evaluation.", "camera", "eval")
+        self.no_verdict = count(
+            "no_verdict", "Parts that were not judged, by reason.", "camera", "reason"
+        )
+        self.simulated_results = count("simulated_results", "Inspections no real camera saw.")
+        self.result_latency = spread(
+            "result_latency_seconds", "From capture to decision, of judged parts.", "camera"
+        )
+        self.stage_seconds = spread(
+            "stage_seconds",
+            "queue: a judged frame's wait for a unit; infer: resize, copy and engine, per batch.",
+            "stage",
+        )
+        self.batch_size = spread("batch_size", "Images in a batch.", buckets=BATCHES)
+        self.units = gauge("units", "Running inference units.", "model")
+
+    def _make_far_end_metrics(self) -> None:
+        count, gauge = self._counter, self._gauge
+        self.outbox_rows = gauge("outbox_rows", "Records not yet acknowledged.", "sink")
+        self.outbox_dropped = count(
+            "outbox_dropped", "Messages that a sink let go of, by policy.", "sink", "policy"
+        )
+        self.sink_connected = gauge("sink_connected", "1 while the far end is there.", "sink")
+        self.sink_puback = count(
+            "sink_puback", "Answers of the far end, one per record.", "sink", "reason"
+        )
+        self.grpc_requests = count(
+            "grpc_requests", "Requests answered, by status code.", "method", "code"
+        )
+        self.grpc_request_seconds = self._histogram(
+            "grpc_request_seconds", "Time to answer a request.", "method"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"edged_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"edged_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
+    ) -> Histogram:
+        return Histogram(f"edged_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def frame_captured(self, camera: str) -> None:
+        """Count a frame."""
+        self._cameras[camera].frames.inc()
+
+    def frame_skipped(self, camera: str, name: str, why: str) -> None:
+        """Count an item that is no picture; its name and the reason are for the log."""
+        self._cameras[camera].skipped.inc()
+
+    def camera_state(self, camera: str, up: bool, detail: str) -> None:
+        """Note up or lost; the detail is for the log."""
+        self._links[camera].set(up)
+
+    def job_dropped(self, model: str, job: Job, reason: Reason) -> None:
+        """Count a frame that was not inspected."""
+        self._cameras[job.frame.source].dropped[reason].inc()
+
+    def batch_done(self, model: str, size: int, seconds: float) -> None:
+        """Count a batch and its time."""
+        self.batch_size.observe(size)
+        self._infer.observe(seconds)
+
+    def inspected(self, inspection: Inspection) -> None:
+        """Count a result, why there is none, and how long the part waited for it."""
+        series, outcome = self._cameras[inspection.frame.source], inspection.outcome
+        if inspection.frame.simulated:
+            self.simulated_results.inc()
+        if isinstance(outcome, NoVerdict):
+            series.results[NOT_DECIDABLE].inc()
+            series.no_verdict[outcome.reason].inc()
+            return
+        series.results[NOT_OK if outcome.is_anomalous else OK].inc()
+        series.latency.observe(inspection.timing.total_seconds)
+        self._queue.observe(inspection.timing.queue_seconds)
+
+    def units_changed(self, model: str, units: int) -> None:
+        """Note the size of a pool."""
+        self._units[model].set(units)
+
+    def sink_state(self, sink: str, connected: bool, detail: str) -> None:
+        """Note whether the far end is there."""
+        self._connected[sink].set(connected)
+
+    def sink_backlog(self, sink: str, rows: int) -> None:
+        """Note how many records wait."""
+        self._rows[sink].set(rows)
+
+    def sink_delivered(self, sink: str, reason: str) -> None:
+        """Count an answer of the far end."""
+        self._pubacks[sink, reason].inc()
+
+    def sink_dropped(self, sink: str, policy: str) -> None:
+        """Count a message a sink let go of."""
+        self._let_go[sink, policy].inc()
+
+    def request_done(self, method: str, code: str, seconds: float) -> None:
+        """Count a request and its time."""
+        self._requests[method, code].inc()
+        self._request_seconds[method].observe(seconds)
+
+
+def _pairs(metric: Counter) -> _Series[tuple[str, str], Counter]:
+    return _Series(lambda pair: metric.labels(*pair), ("other", "other"))
+
+
+class _Beats(Collector):
+    """The ages of the workers' beats, asked for at each scrape."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        ages = GaugeMetricFamily(
+            "edged_worker_beat_age_seconds",
+            "Time since a worker last said that it is alive.",
+            labels=["worker"],
+        )
+        for worker, age in self._crew.ages().items():
+            ages.add_metric([worker], age)
+        yield ages
+
+
+class MetricsServer:
+    """Answers `GET /metrics` on `listen` (host:port on loopback; port 0 takes a free one).
+
+    One worker, `metrics`, one request at a time: a scrape takes milliseconds, and the slowest
+    client holds the others for REQUEST_SECONDS at most.
+    """
+
+    def __init__(self, listen: str, metrics: Metrics, crew: Crew) -> None:
+        self._listen, self._metrics, self._crew = listen, metrics, crew
+        self._server: _Server | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens; the port is the real one after `start`."""
+        return split_address(self._listen) if self._server is None else self._server.bound
+
+    def start(self) -> None:
+        """Take the port and begin to answer. Raises WrongState if the port cannot be had."""
+        try:
+            self._server = _Server(split_address(self._listen), self._metrics.registry)
+        except OSError as error:
+            why = {
+                errno.EADDRINUSE: "is in use; another edged may be running. Choose another port",
+                errno.EACCES: "needs root; choose a port above 1023",
+                errno.EADDRNOTAVAIL: "is no address of this machine; use 127.0.0.1",
+            }.get(error.errno or 0, f"cannot be used ({error.strerror or error})")
+            raise WrongState(f"metrics: {self._listen} {why} ([metrics] listen).") from error
+        self._worker = self._crew.start("metrics", self._server.run)
+
+    def close(self) -> None:
+        """Give the port back; safe to call twice and before `start`."""
+        if self._worker is not None:
+            self._worker.stop.set()
+            self._worker.join(POLL_SECONDS + 3 * REQUEST_SECONDS)
+            self._worker = None
+        self._server = None
+
+
+class _Server(socketserver.TCPServer):
+    allow_reuse_address = True  # else a restart waits until old connections are forgotten
+    timeout = POLL_SECONDS
+
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+        self.registry = registry
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, _Scrape)
+        self.socket.settimeout(POLL_SECONDS)  # a client that left before accept blocks nobody
+
+    @property
+    def bound(self) -> tuple[str, int]:
+        """Host and port as the kernel knows them."""
+        host, port = self.socket.getsockname()[:2]
+        return str(host), int(port)
+
+    def run(self, worker: Worker) -> None:
+        """Serve until told to stop, on the worker's thread; gives the port back."""
+        with self:
+            while not worker.stop.is_set():
+                worker.beat()
+                self.handle_request()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left is its own affair; anything else is a fault of ours."""
+        gone = isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError))
+        log.log(logging.DEBUG if gone else logging.ERROR, "metrics: a scrape failed", exc_info=True)
+
+
+class _Scrape(BaseHTTPRequestHandler):
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Bounded(self.connection))
+        self.connection.settimeout(REQUEST_SECONDS)
+
+    def do_GET(self) -> None:
+        """Answer with the counts, in the form that the client prefers."""
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(HTTPStatus.NOT_FOUND, "The metrics are at /metrics")
+            return
+        encode, kind = choose_encoder(self.headers.get("Accept", ""))
+        body = encode(self.server.registry)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes are not worth a line each."""
+
+
+class _Bounded(io.RawIOBase):
+    """Reads a request with one limit for all of it: a socket's own begins anew at each byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._until = time.monotonic() + REQUEST_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not arrive in time")
+        self._connection.settimeout(left)
+        count = self._connection.recv_into(buffer)
+        self._connection.settimeout(REQUEST_SECONDS)
+        return count

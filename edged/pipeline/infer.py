@@ -1,0 +1,169 @@
+"""Inference units: each a thread with an engine context of its own, and the pool of them.
+
+A unit takes jobs from the batcher, copies their pictures straight into the rows of its context's
+input buffer (scaling on the way, if they are not of the model's size), runs the engine, judges,
+and answers each job. Nothing is encoded, queued or copied in between.
+
+An engine that fails answers its batch with ENGINE_FAILED and is opened anew; one that fails
+FAILURES times in a row ends its unit. A pool without units answers for the jobs that wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from edged import imaging
+from edged.core.errors import EngineError
+from edged.core.observer import Observer
+from edged.core.protocols import Engine, EngineLoader
+from edged.core.types import (
+    Image,
+    Inspection,
+    Job,
+    ModelSpec,
+    NoVerdict,
+    Prediction,
+    Reason,
+    Timing,
+    Verdict,
+)
+from edged.core.workers import Crew, Deadline, Worker
+from edged.pipeline.batch import Batcher
+from edged.pipeline.decide import decide
+
+log = logging.getLogger(__name__)
+
+FAILURES = 3
+IDLE_SECONDS = 2.0  # a unit without work beats this often
+
+
+def predict(engine: Engine, images: Sequence[Image]) -> Prediction:
+    """Numbers for at most as many images as the engine's batch; on the engine's thread."""
+    for row, image in zip(engine.input, images, strict=False):
+        imaging.resize_into(image, row)
+    return engine.infer(len(images))
+
+
+class UnitPool:
+    """The units of one hosted model; grows and shrinks while it runs."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        loader: EngineLoader,
+        batch: int,
+        batcher: Batcher,
+        crew: Crew,
+        observer: Observer,
+        on_empty: Callable[[str], None],
+    ) -> None:
+        """`on_empty` is told why when the last unit died of its engine (on that unit's thread)."""
+        self._spec = spec
+        self._loader = loader
+        self._batch = batch
+        self._batcher = batcher
+        self._crew = crew
+        self._observer = observer
+        self._on_empty = on_empty
+        self._lock = threading.Lock()
+        self._units: dict[int, Worker] = {}
+        self._made = 0
+
+    @property
+    def size(self) -> int:
+        """Units that run or are on their way up."""
+        with self._lock:
+            return len(self._units)
+
+    def resize(self, units: int) -> None:
+        """Grow or shrink to `units`; a unit that leaves finishes the batch in hand first."""
+        with self._lock:
+            for number in sorted(self._units, reverse=True)[: max(0, len(self._units) - units)]:
+                self._units.pop(number).stop.set()
+            while len(self._units) < units:
+                self._made += 1
+                number = self._made
+                name = f"unit-{self._spec.ref.name}-{number}"
+                self._units[number] = self._crew.start(name, lambda w, n=number: self._run(w, n))
+        self._batcher.wake()
+        self._observer.units_changed(self._spec.ref.name, units)
+
+    def close(self, deadline: Deadline) -> None:
+        """Let the units finish what waits, then end them; after the batcher was closed."""
+        with self._lock:
+            units = list(self._units.values())
+        for unit in units:
+            unit.join(deadline.remaining(60.0))
+        with self._lock:
+            for unit in self._units.values():
+                unit.stop.set()
+            self._units.clear()
+        self._batcher.wake()
+
+    def _run(self, worker: Worker, number: int) -> None:
+        failures = 0
+        why = ""
+        while failures < FAILURES and not worker.stop.is_set():
+            try:
+                engine = self._loader.open()
+            except EngineError as error:
+                failures, why = failures + 1, str(error)
+                log.error("%s: engine does not open: %s", worker.name, error)
+                continue
+            try:
+                if self._serve(worker, engine):
+                    return self._leave(number)
+                failures, why = failures + 1, "the engine failed; see the log"
+            except EngineError as error:
+                failures, why = failures + 1, str(error)
+            finally:
+                engine.close()
+        self._leave(number, why if failures >= FAILURES else "")
+
+    def _leave(self, number: int, why: str = "") -> None:
+        with self._lock:
+            self._units.pop(number, None)
+            left = len(self._units)
+        if why:
+            self._observer.units_changed(self._spec.ref.name, left)
+            if not left:
+                self._on_empty(why)
+
+    def _serve(self, worker: Worker, engine: Engine) -> bool:
+        """Work until told to stop or the closed batcher is empty (True), or the engine fails."""
+        while not worker.stop.is_set():
+            worker.beat()
+            jobs = self._batcher.take(self._batch, IDLE_SECONDS)
+            if not jobs:
+                if self._batcher.finished:
+                    return True
+                continue
+            if not self._inspect(worker, engine, jobs):
+                return False
+        return True
+
+    def _inspect(self, worker: Worker, engine: Engine, jobs: list[Job]) -> bool:
+        taken = time.monotonic_ns()
+        try:
+            prediction = predict(engine, [job.frame.image for job in jobs])
+        except Exception as error:  # whatever a runtime throws, every job gets its answer
+            log.exception("%s: engine failed", worker.name)
+            for job in jobs:
+                self._batcher.drop(job, Reason.ENGINE_FAILED, type(error).__name__)
+            return False
+        inferred = time.monotonic_ns()
+        self._observer.batch_done(self._spec.ref.name, len(jobs), (inferred - taken) / 1e9)
+        for row, job in enumerate(jobs):
+            outcome: Verdict | NoVerdict
+            try:
+                outcome = decide(prediction, row, self._spec.threshold)
+            except EngineError as error:
+                outcome = NoVerdict(Reason.ENGINE_FAILED, str(error))
+            timing = Timing(
+                job.frame.captured_ns, job.queued_ns, taken, inferred, time.monotonic_ns()
+            )
+            job.reply(Inspection(job.frame, self._spec.ref, outcome, timing))
+        return True

@@ -1,0 +1,151 @@
+"""Which pictures there are, what is known about each, and in what form they lie on disk.
+
+Owns the folder layouts. Reads no pixel and judges no content; a form it does not know is an
+error, never a guess. Manifests are read by manifest.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edged import imaging
+from edged.core.errors import BadDataset
+
+MIN_NORMAL = 4
+Split = Literal["train", "test", "all"]
+
+NORMAL, ANOMALY, GOOD = "normal", "anomaly", "good"
+MASK_TREES = ("masks", "ground_truth")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture.
+
+    is_anomalous: None = unlabeled.
+    defect: kind of defect, where the data set names it.
+    mask: picture whose defect pixels are `mask_colors` (upper-case #RRGGBB), or, when that is
+    None, all that are not black.
+    """
+
+    path: Path
+    is_anomalous: bool | None
+    defect: str | None = None
+    mask: Path | None = None
+    mask_colors: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Pictures in a stable order; `kind` is the form they were found in."""
+
+    samples: tuple[Sample, ...]
+    kind: str
+
+    @property
+    def normal(self) -> tuple[Sample, ...]:
+        """The samples labelled normal."""
+        return tuple(s for s in self.samples if s.is_anomalous is False)
+
+    @property
+    def anomalous(self) -> tuple[Sample, ...]:
+        """The samples labelled anomalous."""
+        return tuple(s for s in self.samples if s.is_anomalous is True)
+
+
+def read_dataset(path: Path, split: Split = "all") -> Dataset:
+    """Find the pictures at `path`: a folder with normal/, an MVTec folder, or a manifest file.
+
+    split: matters for the MVTec form only; `train` is train/good, `test` is test/.
+    Raises BadDataset with a sentence that names the file (and line) and says what to do.
+    """
+    if path.is_file():
+        from edged.training.manifest import read_manifest
+
+        samples, kind = read_manifest(path), "manifest"
+    elif not path.is_dir():
+        raise BadDataset(f"{path}: no such file or folder.")
+    elif (path / "train" / GOOD).is_dir():
+        samples, kind = list(_mvtec(path, split)), "mvtec"
+    elif (path / NORMAL).is_dir() or (path / ANOMALY).is_dir():
+        samples, kind = list(_folders(path)), "folders"
+    else:
+        raise BadDataset(_unknown_form(path))
+    if not samples:
+        raise BadDataset(
+            f"{path}: holds no pictures ({', '.join(sorted(imaging.SUFFIXES))}): add some."
+        )
+    return Dataset(tuple(samples), kind)
+
+
+def check_trainable(normal: int, anomalous: int, where: str) -> None:
+    """Raise BadDataset unless there are enough normal pictures to learn from."""
+    if normal >= MIN_NORMAL:
+        return
+    if normal == 0 and anomalous:
+        raise BadDataset(
+            f"{where}: all {anomalous} labelled pictures are anomalous; training learns what is "
+            f"normal: add at least {MIN_NORMAL} normal pictures (20 or more are better)."
+        )
+    raise BadDataset(
+        f"{where}: {normal} readable normal pictures are too few: add normal pictures until there "
+        f"are at least {MIN_NORMAL} (20 or more are better)."
+    )
+
+
+def _unknown_form(path: Path) -> str:
+    parts = [p for p in ("train", "test") if (path / p / NORMAL).is_dir()]
+    if parts:
+        return f"{path}: holds {' and '.join(f'{p}/' for p in parts)}: point at one of them."
+    return (
+        f"{path}: is no data set: expected normal/ (and anomaly/), or train/good and test/ "
+        "(MVTec), or a manifest file (JSON lines)."
+    )
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Pictures at any depth, in the order of their paths."""
+    if not folder.is_dir():
+        return
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in imaging.SUFFIXES)
+    yield from sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+
+
+def _folders(root: Path) -> Iterator[Sample]:
+    for picture in _pictures(root / NORMAL):
+        yield Sample(picture, is_anomalous=False)
+    for picture in _pictures(root / ANOMALY):
+        parts = picture.relative_to(root / ANOMALY).parent.parts
+        defect = "/".join(parts) or None
+        yield Sample(picture, True, defect, _mask(root, parts, picture.stem))
+
+
+def _mvtec(root: Path, split: Split) -> Iterator[Sample]:
+    if split in ("train", "all"):
+        for picture in _pictures(root / "train" / GOOD):
+            yield Sample(picture, is_anomalous=False)
+    if split not in ("test", "all"):
+        return
+    for picture in _pictures(root / "test"):
+        parts = picture.relative_to(root / "test").parent.parts
+        if not parts:
+            raise BadDataset(
+                f"{picture}: lies in test/ itself: move it to test/good or test/<kind of defect>."
+            )
+        if parts == (GOOD,):
+            yield Sample(picture, is_anomalous=False)
+        else:
+            yield Sample(picture, True, "/".join(parts), _mask(root, parts, picture.stem))
+
+
+def _mask(root: Path, parts: tuple[str, ...], stem: str) -> Path | None:
+    """The mask of an anomalous picture, if there is one; the trees mirror the class folders."""
+    for tree in MASK_TREES:
+        for folder in (root / tree / Path(*parts), root / tree / ANOMALY / Path(*parts)):
+            for name in (f"{stem}.png", f"{stem}_mask.png"):
+                if (folder / name).is_file():
+                    return folder / name
+    return None

@@ -1,0 +1,308 @@
+"""The training job: pictures in, a model folder out.
+
+Owns the order of the steps, the folds and the report. Runs on the caller's thread; long, so the
+caller gives it a process of its own where that matters. Equal pictures and seed give an equal
+`model.onnx`, byte for byte, with the same libraries and number of cores: sums in BLAS depend on
+how many threads share them, in the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import edged
+from edged import imaging
+from edged.core.errors import InvalidInput, ModelError
+from edged.core.protocols import FeatureExtractorLoader, Progress
+from edged.core.types import Floats, Image
+from edged.training import backbone, features
+from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
+from edged.training.dataset import Dataset
+from edged.training.folder import check_replaceable, write_folder
+from edged.training.gather import COPIES, Gathered, gather, resized
+from edged.training.graph import Fitted, model_graph
+from edged.training.metrics import auroc, confusion
+from edged.training.nodes import onnx_version
+from edged.training.scorers import (
+    PositionGaussian,
+    Supervised,
+    WholeGaussian,
+    blurred,
+    fit_positions,
+    fit_supervised,
+    fit_whole,
+    top_mean,
+)
+
+FOLDS = 5
+LEAST_ANOMALIES = 8
+"""Labelled anomalies from which on the supervised scorer may take part."""
+BEHIND = 0.05
+"""Out-of-fold AUROC that it may be behind the others; further behind it stays out."""
+SIZES = range(64, 1025, backbone.MULTIPLE)
+GOLDEN_EACH = 3
+AGREEMENT = 0.02
+"""Calibrated score by which graph and numpy may differ; beyond it the graph is wrong."""
+SCORERS = ("position_gaussian", "whole_gaussian", "supervised")
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorers:
+    """The three scorers, fitted to the same rows."""
+
+    positions: PositionGaussian
+    whole: WholeGaussian
+    supervised: Supervised | None
+
+    def score(self, local: npt.NDArray[np.float16], whole: Floats) -> tuple[list[Floats], Floats]:
+        """Raw scores, one (n,) per scorer, and blurred maps (n, positions)."""
+        maps = blurred(self.positions.distances(local))
+        raw = [top_mean(maps), self.whole.distances(whole[:, features.STATISTICS])]
+        if self.supervised is not None:
+            raw.append(self.supervised.logits(whole[:, features.SUPERVISED]))
+        return raw, maps
+
+
+def train(
+    dataset: Dataset,
+    output: Path,
+    *,
+    name: str,
+    seed: int,
+    extractor: FeatureExtractorLoader,
+    progress: Progress,
+    size: int = 256,
+) -> dict[str, Any]:
+    """Learn what is normal and write the model folder `output`; returns the report.
+
+    size: side of the graph's input in pixels, a multiple of 32.
+    Report: output, images, normal, anomaly, auroc (out-of-fold; None without anomalies),
+    threshold, seconds, skipped [{path, reason}], warnings, sha256, metrics.
+    Raises BadDataset, InvalidInput (output or size), MissingDependency, EngineError, ModelError.
+    """
+    began = time.monotonic()
+    if size not in SIZES:
+        raise InvalidInput(
+            f"size {size}: the input's side is a multiple of {SIZES.step} from {SIZES.start} to "
+            f"{SIZES.stop - 1}."
+        )
+    check_replaceable(output)
+    data = gather(dataset, size, seed, extractor, progress)
+    raw, normal_maps = _out_of_fold(data, seed, progress)
+    progress("calibrating", 0, 1)
+    # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
+    untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
+    calibration = calibrate(untouched, data.anomalous)
+    scores = calibration.apply(untouched)
+    scorers = _fit(data, np.ones(len(data.whole), np.bool_), len(untouched) == len(SCORERS))
+    fitted = Fitted(
+        data.projection, scorers.positions, scorers.whole, scorers.supervised, calibration,
+        pixel_limit(normal_maps),
+    )  # fmt: skip
+    progress("calibrating", 1, 1)
+    progress("writing", 0, 1)
+    model = model_graph(size, fitted)
+    golden, golden_scores = _golden(data, scorers, fitted, model, size, extractor)
+    metrics = _metrics(scores, data.anomalous)
+    spec = _spec(data, fitted, name, seed, size, model, golden_scores, metrics)
+    write_folder(output, model, spec, golden)
+    progress("writing", 1, 1)
+    if spec["image_size"] is None:
+        data.warnings.append(_mixed(data.sizes))
+    return {
+        "output": str(output),
+        **spec["images"],
+        "images": len(data.samples),
+        "auroc": metrics["auroc"],
+        "threshold": THRESHOLD,
+        "metrics": metrics,
+        "seconds": time.monotonic() - began,
+        "skipped": data.skipped,
+        "warnings": data.warnings,
+        "sha256": spec["sha256"],
+    }
+
+
+def _folds(anomalous: Bools, seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each sample; both classes spread evenly."""
+    count = min(FOLDS, int((~anomalous).sum()))
+    folds = np.empty(len(anomalous), np.int64)
+    for label in (False, True):
+        places = np.flatnonzero(anomalous == label)
+        order = np.random.default_rng([seed, 4, int(label)]).permutation(len(places))
+        folds[places[order]] = np.arange(len(places)) % count
+    return folds
+
+
+def _worth_summing(raw: list[Floats], anomalous: Bools) -> list[Floats]:
+    """The raw scores without the supervised ones, if these would only add noise.
+
+    With few labels the supervised scorer may know nothing; out-of-fold, that shows. It need not
+    be better than the others, only near: in doubt the sum is better than a choice.
+    """
+    if len(raw) < len(SCORERS):
+        return raw
+    others = raw[:-1]
+    fused = fuse([unit_of(scores[~anomalous]) for scores in others], others)
+    known, alone = auroc(fused, anomalous), auroc(raw[-1], anomalous)
+    return raw if known is None or alone is None or alone >= known - BEHIND else others
+
+
+def _fit(data: Gathered, rows: Bools, supervise: bool) -> _Scorers:
+    """Fit the scorers to the chosen rows (a sample's copies are its next rows)."""
+    anomalous = np.repeat(data.anomalous, COPIES + 1)
+    normal = rows & ~anomalous
+    supervised = None
+    if supervise:
+        supervised = fit_supervised(data.whole[rows][:, features.SUPERVISED], anomalous[rows])
+    return _Scorers(
+        fit_positions(data.local[normal]),
+        fit_whole(data.whole[normal][:, features.STATISTICS]),
+        supervised,
+    )
+
+
+def _out_of_fold(
+    data: Gathered, seed: int, progress: Progress
+) -> tuple[list[npt.NDArray[np.float32]], Floats]:
+    """Raw scores of every row, and maps of the untouched normal ones, by scorers blind to them."""
+    folds = np.repeat(_folds(data.anomalous, seed), COPIES + 1)
+    untouched = np.arange(len(folds)) % (COPIES + 1) == 0
+    normal = ~np.repeat(data.anomalous, COPIES + 1)
+    raw: list[npt.NDArray[np.float32]] = []
+    normal_maps: list[Floats] = []
+    count = int(folds.max()) + 1
+    supervise = int(data.anomalous.sum()) >= LEAST_ANOMALIES
+    for fold in range(count):
+        progress("fitting", fold, count)
+        held = folds == fold
+        scores, maps = _fit(data, ~held, supervise).score(data.local[held], data.whole[held])
+        if not raw:
+            raw = [np.empty(len(folds), np.float32) for _ in scores]
+        for whole, part in zip(raw, scores, strict=True):
+            whole[held] = part
+        normal_maps.append(maps[(untouched & normal)[held]])
+    progress("fitting", count, count)
+    return raw, np.concatenate(normal_maps)
+
+
+def _metrics(scores: npt.NDArray[np.float64], anomalous: Bools) -> dict[str, float | None]:
+    """Out-of-fold figures of the untouched pictures."""
+    counts = confusion(scores >= THRESHOLD, anomalous)
+    judged = bool(anomalous.any())
+    return {
+        "auroc": auroc(scores, anomalous),
+        "precision": counts.precision if judged else None,
+        "recall": counts.recall,
+        "f1": counts.f1,
+        "false_reject_rate": counts.false_reject_rate,
+        "escape_rate": counts.escape_rate,
+    }
+
+
+def _golden(
+    data: Gathered,
+    scorers: _Scorers,
+    fitted: Fitted,
+    model: bytes,
+    size: int,
+    load: FeatureExtractorLoader,
+) -> tuple[dict[str, Image], dict[str, float]]:
+    """Some pictures and the scores that the graph gives them.
+
+    Pictures from the middle of each class: one near the threshold could flip on an engine that
+    is as good as the trainer's. Raises ModelError if graph and numpy disagree.
+    """
+    step = COPIES + 1
+    raw, _ = scorers.score(data.local[::step], data.whole[::step])
+    expected = fitted.calibration.apply(raw)
+    images: dict[str, Image] = {}
+    scores: dict[str, float] = {}
+    extractor = load(model)
+    try:
+        for label, word in ((False, "normal"), (True, "anomaly")):
+            for number, index in enumerate(_typical(expected, data.anomalous == label)):
+                file = f"{word}-{number}.png"
+                images[file] = resized(imaging.read(data.samples[index].path), size)
+                scores[file] = float(extractor.run(images[file][None])[0][0])
+                if not abs(scores[file] - expected[index]) <= AGREEMENT:
+                    raise ModelError(
+                        f"The written graph scores {data.samples[index].path} {scores[file]:.4f} "
+                        f"where training saw {expected[index]:.4f}: this runtime does not compute "
+                        "the graph correctly; nothing was written."
+                    )
+    finally:
+        extractor.close()
+    return images, scores
+
+
+def _typical(scores: npt.NDArray[np.float64], chosen: Bools) -> list[int]:
+    """Up to GOLDEN_EACH samples around the middle of their class, spread."""
+    places = np.flatnonzero(chosen)
+    order = places[np.argsort(scores[places], kind="stable")]
+    quartiles = [(len(order) - 1) * q // 4 for q in range(1, GOLDEN_EACH + 1)]
+    return [int(order[q]) for q in sorted(set(quartiles))] if len(order) else []
+
+
+def _spec(
+    data: Gathered,
+    fitted: Fitted,
+    name: str,
+    seed: int,
+    size: int,
+    model: bytes,
+    golden: dict[str, float],
+    metrics: dict[str, float | None],
+) -> dict[str, Any]:
+    """What goes into spec.json besides its format. Holds no time: equal data, equal file."""
+    only = next(iter(data.sizes)) if len(data.sizes) == 1 else None
+    units = zip(SCORERS, fitted.calibration.units, strict=False)
+    return {
+        "name": name,
+        "version": "1",
+        "sha256": hashlib.sha256(model).hexdigest(),
+        "input": {"height": size, "width": size},
+        "image_size": {"height": only[0], "width": only[1]} if only else None,
+        "threshold": THRESHOLD,
+        "golden": golden,
+        "seed": seed,
+        "data_sha256": data.sha256,
+        "images": {
+            "normal": int((~data.anomalous).sum()),
+            "anomaly": int(data.anomalous.sum()),
+        },
+        "metrics": metrics,
+        "backbone": backbone.NAME,
+        "scorers": [
+            {"name": n, "centre": u.centre, "deviation": u.deviation, "weight": 1.0}
+            for n, u in units
+        ],
+        "calibration": {
+            "limit": fitted.calibration.limit,
+            "slope": fitted.calibration.slope,
+            "pixel_limit": fitted.pixel_limit,
+        },
+        "versions": {
+            "edged": edged.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx_version(),
+        },
+    }
+
+
+def _mixed(sizes: set[tuple[int, int]]) -> str:
+    shown = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:4])
+    more = ", ..." if len(sizes) > 4 else ""
+    return (
+        f"The pictures have {len(sizes)} different sizes ({shown}{more}): the model will take any "
+        "size, so a wrong camera setting cannot be noticed by it."
+    )

@@ -1,0 +1,116 @@
+"""Ground Truth manifests: JSON lines, as Lookout for Vision read and wrote them.
+
+Owns their reading, as lenient as the service was: the class name decides (in any case), never
+the number; any other class name is an unlabeled picture. Pictures named by `s3://` are looked
+for beside the manifest, since there is no bucket here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edged.core.errors import BadDataset
+from edged.training.dataset import Sample
+
+SOURCE = "source-ref"
+META = "-metadata"
+BACKGROUND = "background"
+PARENTS = 2  # the service's own tutorial names pictures relative to the manifest's parent
+
+
+def read_manifest(path: Path) -> list[Sample]:
+    """All pictures of a manifest, in its order. Raises BadDataset naming file and line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadDataset(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise BadDataset(
+            f"{path}: is no manifest: not UTF-8 text (byte {error.start}); expected JSON lines."
+        ) from error
+    samples: list[Sample] = []
+    seen: dict[Path, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        sample = _sample(path, number, line)
+        first = seen.setdefault(sample.path.resolve(), number)
+        if first != number:
+            raise BadDataset(
+                f"{path}:{number}: {sample.path.name} stands in line {first} already; every "
+                "picture may stand once: remove one of the lines."
+            )
+        samples.append(sample)
+    return samples
+
+
+def _sample(manifest: Path, number: int, line: str) -> Sample:
+    where = f"{manifest}:{number}"
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise BadDataset(f"{where}: is not JSON ({error}).") from None
+    if not isinstance(entry, dict):
+        raise BadDataset(f"{where}: is not a JSON object: expected {{...}} on one line.")
+    source = entry.get(SOURCE)
+    if not isinstance(source, str) or not source:
+        raise BadDataset(f"{where}: has no {SOURCE}: name the picture.")
+    picture = _find(manifest, where, SOURCE, source)
+    anomalous = _label(where, entry)
+    mask, colors, defect = _mask(manifest, where, entry) if anomalous else (None, None, None)
+    return Sample(picture, anomalous, defect, mask, colors)
+
+
+def _label(where: str, entry: dict[str, Any]) -> bool | None:
+    names = set()
+    for key, meta in entry.items():
+        if key.endswith(META) and isinstance(meta, dict) and "internal-color-map" not in meta:
+            name = meta.get("class-name")
+            if isinstance(name, str):
+                names.add(name.strip().casefold())
+    known = names & {"normal", "anomaly"}
+    if len(known) == 2:
+        raise BadDataset(f"{where}: says both normal and anomaly: leave one label.")
+    return None if not known else known == {"anomaly"}
+
+
+def _mask(
+    manifest: Path, where: str, entry: dict[str, Any]
+) -> tuple[Path | None, tuple[str, ...] | None, str | None]:
+    for key, reference in entry.items():
+        meta = entry.get(f"{key}{META}")
+        if key == SOURCE or not key.endswith("-ref") or not isinstance(meta, dict):
+            continue
+        classes = meta.get("internal-color-map")
+        if not isinstance(classes, dict) or not isinstance(reference, str):
+            continue
+        named = [c for c in classes.values() if isinstance(c, dict)]
+        defects = [c for c in named if str(c.get("class-name", "")).casefold() != BACKGROUND]
+        colors = tuple(str(c.get("hex-color", "")).upper() for c in defects)
+        for color in colors:
+            if len(color) != 7 or color[0] != "#" or set(color[1:]) - set("0123456789ABCDEF"):
+                raise BadDataset(f"{where}: {color!r} is no colour: write #RRGGBB.")
+        names = sorted({str(c["class-name"]) for c in defects if c.get("class-name")})
+        defect = names[0] if len(names) == 1 else None
+        return _find(manifest, where, key, reference), colors, defect
+    return None, None, None
+
+
+def _find(manifest: Path, where: str, key: str, reference: str) -> Path:
+    """The file that a reference names: absolute, relative to the manifest, or an s3:// key."""
+    if reference.startswith("s3://"):
+        parts = [p for p in reference[5:].split("/")[1:] if p not in ("", ".", "..")]
+        tails = [Path(*parts[start:]) for start in range(len(parts))]
+    else:
+        tails = [Path(reference)]
+    bases = [manifest.parent, *manifest.absolute().parent.parents[:PARENTS]]
+    for tail in tails:
+        for base in bases:
+            if (base / tail).is_file():
+                return base / tail
+    raise BadDataset(
+        f"{where}: {key} names {reference}, which is not here: put it in {manifest.parent} or a "
+        "folder above it, or correct the line."
+    )

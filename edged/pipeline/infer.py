@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from edged import imaging
 from edged.core.errors import EngineError
@@ -87,7 +88,7 @@ class UnitPool:
                 self._made += 1
                 number = self._made
                 name = f"unit-{self._spec.ref.name}-{number}"
-                self._units[number] = self._crew.start(name, lambda w, n=number: self._run(w, n))
+                self._units[number] = self._crew.start(name, partial(self._run, number))
         self._batcher.wake()
         self._observer.units_changed(self._spec.ref.name, units)
 
@@ -103,7 +104,7 @@ class UnitPool:
             self._units.clear()
         self._batcher.wake()
 
-    def _run(self, worker: Worker, number: int) -> None:
+    def _run(self, number: int, worker: Worker) -> None:
         failures = 0
         why = ""
         while failures < FAILURES and not worker.stop.is_set():

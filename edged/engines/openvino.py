@@ -1,0 +1,91 @@
+"""OpenVINO on the CPU. The one home of `openvino`.
+
+The compiled model is shared; each unit owns an infer request and its input buffer. The batch is
+fixed in the compiled model (measured: 9 to 20 % faster than a dynamic one), a partial batch runs
+whole and is cut.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edged.core.errors import EngineError, MissingDependency
+from edged.core.protocols import Tuning
+from edged.core.types import Image, ModelSpec, Prediction
+
+try:
+    import openvino
+except ImportError as error:
+    raise MissingDependency("openvino", "openvino", "The OpenVINO engine") from error
+
+
+class OpenVinoEngine:
+    """One unit's context; see core.protocols.Engine."""
+
+    def __init__(self, compiled: Any, spec: ModelSpec, batch: int) -> None:
+        self._request = compiled.create_infer_request()
+        self._names = [output.get_any_name() for output in compiled.outputs]
+        self._input: Image = np.zeros((batch, spec.height, spec.width, 3), np.uint8)
+        self._request.set_input_tensor(openvino.Tensor(self._input, shared_memory=True))
+
+    @property
+    def input(self) -> Image:
+        """uint8 (B, H, W, 3) BGR, this context's own and the request's tensor."""
+        return self._input
+
+    def infer(self, count: int) -> Prediction:
+        """Numbers for rows 0..count-1, copied out of the request's tensors."""
+        if self._request is None:
+            raise EngineError("The engine is closed.")
+        if not 1 <= count <= len(self._input):
+            raise EngineError(f"A batch of {count} does not fit 1 to {len(self._input)}.")
+        try:
+            self._request.infer()
+            named = {
+                name: self._request.get_output_tensor(index).data[:count].astype(np.float32)
+                for index, name in enumerate(self._names)
+            }
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {str(error).splitlines()[0]}") from error
+        return Prediction(named["score"], named.get("map"))
+
+    def close(self) -> None:
+        """Free the request."""
+        self._request = None
+
+
+class OpenVinoLoader:
+    """A model on OpenVINO's CPU device; see core.protocols.EngineLoader."""
+
+    def __init__(self, model: Path, spec: ModelSpec, batch: int = 1) -> None:
+        self._spec = spec
+        self._batch = batch
+        units = os.cpu_count() or 1
+        try:
+            core = openvino.Core()
+            network = core.read_model(str(model))
+            network.reshape([batch, spec.height, spec.width, 3])
+            hints = {"NUM_STREAMS": str(units), "INFERENCE_NUM_THREADS": str(units)}
+            self._compiled: Any = core.compile_model(network, "CPU", hints)
+            kind = str(self._compiled.get_property("INFERENCE_PRECISION_HINT"))
+        except RuntimeError as error:
+            text = str(error).strip().splitlines()[-1][:300]
+            raise EngineError(f"OpenVINO cannot load the model: {text}") from error
+        self.name = "openvino cpu " + ("bf16" if "bfloat16" in kind or "bf16" in kind else "fp32")
+
+    @property
+    def tuning(self) -> Tuning:
+        """One unit and one stream a core."""
+        return Tuning(units=os.cpu_count() or 1, batch=self._batch)
+
+    def open(self) -> OpenVinoEngine:
+        """A context with its own infer request."""
+        return OpenVinoEngine(self._compiled, self._spec, self._batch)
+
+    def close(self) -> None:
+        """Let go of the compiled model."""
+        self._compiled = None

@@ -1,0 +1,273 @@
+"""The models of this box: start, stop, and the one way in for jobs.
+
+Each hosted model has a batcher and a pool of units. Starting loads the engine, lets it prove
+itself on the golden pictures (qualify.py), and only then opens the door. The status of a model
+moves only through core/lifecycle.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edged.core.errors import (
+    BadImage,
+    DeadlineExceeded,
+    EdgedError,
+    EngineError,
+    NotFound,
+    ShuttingDown,
+    WrongState,
+)
+from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.core.observer import Observer
+from edged.core.protocols import EngineLoader, HostedModel
+from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
+from edged.core.workers import Crew, Deadline, Worker
+from edged.pipeline.batch import Batcher
+from edged.pipeline.infer import UnitPool
+from edged.pipeline.qualify import qualify
+
+log = logging.getLogger(__name__)
+
+GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
+IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """How one model is to be hosted. `read` and `load` may raise ModelError, EngineError."""
+
+    name: str
+    folder: Path
+    read: Callable[[], ModelSpec]
+    load: Callable[[ModelSpec], EngineLoader]
+    units: int | None = None
+    max_units: int | None = None
+    queue: int = 16
+
+
+@dataclass(slots=True)
+class _Model:
+    hosting: Hosting
+    status: ModelStatus = ModelStatus.TRAINED
+    message: str = "The model is not running."
+    spec: ModelSpec | None = None
+    loader: EngineLoader | None = None
+    batcher: Batcher | None = None
+    pool: UnitPool | None = None
+    settled: threading.Event = field(default_factory=threading.Event)
+    units: int = 1
+    idle: int = 0
+
+
+class Host:
+    """Implements core.protocols.ModelHost. Any thread."""
+
+    def __init__(
+        self, hostings: Sequence[Hosting], crew: Crew, observer: Observer, deadline: Deadline
+    ) -> None:
+        self._lock = threading.Lock()
+        self._models: Mapping[str, _Model] = {
+            h.name: _Model(h) for h in sorted(hostings, key=lambda h: h.name)
+        }
+        self._crew = crew
+        self._observer = observer
+        self._deadline = deadline
+        self._sequence = 0
+
+    def start(self, name: str) -> ModelStatus:
+        """Begin to host on a thread `start-<name>`."""
+        model = self._find(name)
+        with self._lock:
+            model.status = advance(model.status, Event.START, f"Model {name}")
+            model.message = "The model is starting."
+            model.settled.clear()
+        self._crew.start(f"start-{name}", lambda worker: self._start(worker, model))
+        return ModelStatus.STARTING_HOSTING
+
+    def wait(self, name: str, seconds: float) -> HostedModel:
+        """Wait until a start or stop of the model has ended; what became of it."""
+        model = self._find(name)
+        model.settled.wait(seconds)
+        return self._seen(model)
+
+    def stop(self, name: str) -> ModelStatus:
+        """Finish the work in hand, then free the engine."""
+        model = self._find(name)
+        with self._lock:
+            model.status = advance(model.status, Event.STOP, f"Model {name}")
+            model.message = "The model is stopping."
+        self._tear_down(model)
+        with self._lock:
+            model.status = advance(model.status, Event.STOPPED, f"Model {name}")
+            model.message = "The model is not running."
+        return model.status
+
+    def models(self) -> Sequence[HostedModel]:
+        """All of them, by name."""
+        return [self._seen(model) for model in self._models.values()]
+
+    def offer(self, name: str, job: Job) -> None:
+        """Seat a camera's job. Raises NotFound, WrongState, BadImage, Busy, ShuttingDown."""
+        model = self._find(name)
+        with self._lock:
+            status, spec, batcher = model.status, model.spec, model.batcher
+        if status not in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
+            raise WrongState(f"Model {name} is {status.value}: {model.message}")
+        if spec is None or batcher is None:
+            raise WrongState(f"Model {name} is not ready.")
+        check_size(job.frame.image, spec)
+        batcher.offer(job)
+
+    def detect(self, name: str, image: Image, deadline_ns: int = 0) -> Future[Inspection]:
+        """Judge one picture that somebody waits for."""
+        future: Future[Inspection] = Future()
+        with self._lock:
+            self._sequence += 1
+            number = self._sequence
+        now = datetime.now(timezone.utc)
+        frame = Frame("request", number, time.monotonic_ns(), now, image)
+        self.offer(name, Job(frame, lambda i: _resolve(future, i), deadline_ns=deadline_ns))
+        return future
+
+    def adjust(self) -> None:
+        """Grow or shrink each pool between its bounds; called about once a second on main."""
+        for model in self._models.values():
+            pool, batcher, most = model.pool, model.batcher, model.hosting.max_units
+            if pool is None or batcher is None or most is None:
+                continue
+            size = pool.size
+            if batcher.oldest_wait > GROW_WAIT and size < most:
+                pool.resize(size + 1)
+                model.idle = 0
+            elif batcher.waiting == 0 and size > model.units:
+                model.idle += 1
+                if model.idle >= IDLE_TICKS:
+                    pool.resize(size - 1)
+                    model.idle = 0
+            else:
+                model.idle = 0
+
+    def close(self) -> None:
+        """Drain every model until the deadline; whoever still waits is told of the shutdown."""
+        for model in self._models.values():
+            if model.status is ModelStatus.STARTING_HOSTING:
+                model.settled.wait(self._deadline.remaining(60.0))
+            self._tear_down(model)
+
+    def _find(self, name: str) -> _Model:
+        try:
+            return self._models[name]
+        except KeyError:
+            have = ", ".join(self._models) or "none"
+            raise NotFound(f"No model is called {name!r} here (models: {have}).") from None
+
+    def _seen(self, model: _Model) -> HostedModel:
+        with self._lock:
+            return HostedModel(model.hosting.name, model.status, model.message, model.spec)
+
+    def _start(self, worker: Worker, model: _Model) -> None:
+        name = model.hosting.name
+        try:
+            self._bring_up(worker, model)
+        except EdgedError as error:
+            self._fail(model, str(error))
+        except Exception as error:
+            self._fail(model, f"The engine could not be loaded ({type(error).__name__}).")
+            log.exception("model %s did not start", name)
+        finally:
+            model.settled.set()
+
+    def _bring_up(self, worker: Worker, model: _Model) -> None:
+        hosting = model.hosting
+        spec = hosting.read()
+        worker.beat()
+        loader = hosting.load(spec)
+        worker.beat()
+        engine = loader.open()
+        try:
+            off = qualify(engine, loader.name, spec, hosting.folder / "golden")
+        finally:
+            engine.close()
+        worker.beat()
+        tuning = loader.tuning
+        batcher = Batcher(spec.ref, hosting.queue, self._observer)
+        pool = UnitPool(
+            spec,
+            loader,
+            tuning.batch,
+            batcher,
+            self._crew,
+            self._observer,
+            lambda why: self._lost(model, why),
+        )
+        units = hosting.units or tuning.units
+        pool.resize(units)
+        with self._lock:
+            model.spec, model.loader, model.batcher, model.pool = spec, loader, batcher, pool
+            model.units = units
+            model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
+            model.message = "The model is running."
+        log.info(
+            "model %s runs on %s with %d units; golden scores differ by %.4f at most",
+            hosting.name,
+            loader.name,
+            units,
+            off,
+        )
+
+    def _lost(self, model: _Model, why: str) -> None:
+        self._fail(model, f"Every inference unit ended: {why}")
+        if model.batcher is not None:
+            model.batcher.close()
+            model.batcher.abandon(Reason.ENGINE_FAILED, "every inference unit ended")
+
+    def _fail(self, model: _Model, message: str) -> None:
+        log.error("model %s: %s", model.hosting.name, message)
+        with self._lock:
+            model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
+            model.message = message
+
+    def _tear_down(self, model: _Model) -> None:
+        with self._lock:
+            batcher, pool, loader = model.batcher, model.pool, model.loader
+            model.batcher = model.pool = model.loader = None
+        if batcher is None or pool is None or loader is None:
+            return
+        batcher.close()
+        pool.close(self._deadline)
+        batcher.abandon(Reason.SHUTDOWN, "the model stopped before its turn came")
+        loader.close()
+
+
+def check_size(image: Image, spec: ModelSpec) -> None:
+    """Raise BadImage unless the picture has the size of the training pictures.
+
+    Another size is another scale or another cut of the part: its score would mean nothing.
+    """
+    if spec.image_size is not None and image.shape[:2] != spec.image_size:
+        height, width = image.shape[:2]
+        want_height, want_width = spec.image_size
+        raise BadImage(
+            f"The picture has {width}x{height} pixels; model {spec.ref.name} was trained on "
+            f"{want_width}x{want_height}."
+        )
+
+
+def _resolve(future: Future[Inspection], inspection: Inspection) -> None:
+    outcome = inspection.outcome
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, NoVerdict):
+        kinds = {Reason.TIMEOUT: DeadlineExceeded, Reason.SHUTDOWN: ShuttingDown}
+        kind = kinds.get(outcome.reason, EngineError)
+        future.set_exception(kind(f"The picture was not judged: {outcome.detail}."))
+    else:
+        future.set_result(inspection)

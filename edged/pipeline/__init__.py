@@ -1,4 +1,4 @@
-"""The journey of a frame. Read in this order:
+"""The journey of a frame; read it in this order.
 
 capture.py   one thread per camera: Picture -> Frame -> Job
 batch.py     where jobs wait, and who is let in when there is no room

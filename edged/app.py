@@ -1,0 +1,282 @@
+"""Composition root: a Config becomes a running daemon. The only file that knows every room.
+
+Start and stop are one ExitStack: each part that starts registers its own end, so the stop is the
+start backwards, under one deadline: cameras stop, models drain, sinks make durable and deliver,
+doors close. Main owns signals (the handler sets a flag), the watchdog and that deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edged import config as configuration
+from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
+from edged.core.errors import ConfigError
+from edged.core.lifecycle import ModelStatus
+from edged.core.observer import Observer, Observers
+from edged.core.protocols import Camera, EngineLoader, Sink
+from edged.core.types import Inspection, ModelSpec
+from edged.core.workers import Crew, Deadline, Worker
+from edged.engines import choose
+from edged.ops.metrics import Metrics, MetricsServer
+from edged.ops.systemd import Notifier
+from edged.pipeline.capture import Capture
+from edged.pipeline.host import Host, Hosting
+from edged.pipeline.publish import Publisher
+from edged.store.sequences import Sequences
+from edged.wire.spec import read_spec
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+STALE_SECONDS = 30.0
+START_SECONDS = 170.0
+
+
+class Tally(Observer):
+    """What the daemon did in its life, for the summary at its end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.cameras: dict[str, dict[str, int]] = {}
+
+    def inspected(self, inspection: Inspection) -> None:
+        """Count one record of its camera."""
+        verdict = inspection.verdict
+        outcome = "no_verdict" if verdict is None else "ng" if verdict.is_anomalous else "ok"
+        self._count(inspection.frame.source, outcome)
+
+    def frame_skipped(self, camera: str, name: str, why: str) -> None:
+        """Count a picture that was none."""
+        self._count(camera, "skipped")
+
+    def _count(self, camera: str, what: str) -> None:
+        with self._lock:
+            counts = self.cameras.setdefault(camera, dict.fromkeys(KINDS, 0))
+            counts[what] += 1
+
+    def summary(self) -> dict[str, Any]:
+        """One object: `inspections` in all, and counts by camera."""
+        with self._lock:
+            cameras = {name: dict(counts) for name, counts in sorted(self.cameras.items())}
+        total = sum(c["ok"] + c["ng"] + c["no_verdict"] for c in cameras.values())
+        return {"inspections": total, "cameras": cameras}
+
+
+KINDS = ("ok", "ng", "no_verdict", "skipped")
+
+
+class App:
+    """One daemon. Everything but `stop` is called on main."""
+
+    def __init__(self, config: Config, until_cameras_end: bool = False) -> None:
+        """With `until_cameras_end`, `run` returns when every camera has no more pictures."""
+        self.tally = Tally()
+        self._config = config
+        self._until_cameras_end = until_cameras_end
+        self._stop = threading.Event()
+        self._deadline = Deadline()
+        self._crew = Crew(self._crashed)
+        self._captures: list[Capture] = []
+        self._notifier = Notifier()
+        self._failed = ""
+
+    def stop(self) -> None:
+        """Ask `run` to end; from any thread or a signal handler."""
+        self._stop.set()
+
+    def run(self, signals: bool = True) -> None:
+        """Start, serve, stop. Raises an EdgedError if it cannot start."""
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._stop.set())
+        with ExitStack() as stack:
+            stack.callback(self._crew_gone)
+            host = self._start(stack)
+            self._notifier.ready(self._status(host))
+            log.info("ready: %s", self._status(host))
+            self._serve(host)
+            self._notifier.stopping()
+            self._deadline.set(self._config.stop_seconds)
+            log.info("stopping within %.0f s", self._config.stop_seconds)
+
+    def _start(self, stack: ExitStack) -> Host:
+        config = self._config
+        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        metrics = Metrics(self._crew)
+        observer = Observers(metrics, self.tally)
+        if config.metrics:
+            server = MetricsServer(config.metrics.listen, metrics, self._crew)
+            server.start()
+            stack.callback(server.close)
+        sequences = Sequences(config.state_dir / "sequences.sqlite")
+        sequences.open()
+        stack.callback(sequences.close)
+        hostings = [self._hosting(model) for model in config.models]
+        host = Host(hostings, self._crew, observer, self._deadline)
+        sinks = self._start_sinks(stack, host, observer)
+        publisher = Publisher(sinks, observer)
+        stack.callback(host.close)
+        self._start_models(host)
+        for camera in config.cameras:
+            capture = Capture(
+                camera.name,
+                open_camera(camera),
+                partial(host.offer, camera.model),
+                publisher.publish,
+                sequences.next,
+                self._crew,
+                observer,
+            )
+            self._captures.append(capture)
+        stack.callback(self._stop_captures)
+        for capture in self._captures:
+            capture.start()
+        return host
+
+    def _start_sinks(self, stack: ExitStack, host: Host, observer: Observer) -> list[Sink]:
+        config = self._config
+        sinks: list[Sink] = []
+        if config.grpc:
+            from edged.agent.results import ResultsStream
+            from edged.agent.server import Doors
+
+            results = ResultsStream()
+            doors = Doors(config.grpc, host, results, self._crew, observer, self._deadline)
+            doors.start()
+            stack.callback(doors.close)
+            doors.set_serving(True)
+            sinks.append(results)
+        if config.mqtt:
+            from edged.sinks.mqtt import MqttSink
+
+            outbox = config.state_dir / "outbox.sqlite"
+            mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
+            sinks.append(mqtt)
+        for sink in sinks:
+            sink.start()
+            stack.callback(sink.close)
+        return sinks
+
+    def _hosting(self, model: ModelConfig) -> Hosting:
+        def load(spec: ModelSpec) -> EngineLoader:
+            cache = self._config.state_dir
+            return choose.load(model.path, spec, model.engine, model.batch or 1, cache)
+
+        return Hosting(
+            model.name,
+            model.path,
+            partial(read_spec, model.path, model.name),
+            load,
+            model.units,
+            model.max_units,
+            model.queue,
+        )
+
+    def _start_models(self, host: Host) -> None:
+        names = [m.name for m in self._config.models if m.autostart]
+        for name in names:
+            host.start(name)
+        self._notifier.extend_timeout(START_SECONDS)
+        for name in names:
+            seen = host.wait(name, START_SECONDS)
+            if seen.status is not ModelStatus.HOSTED:
+                raise ConfigError(f"model {name} does not start: {seen.message}")
+
+    def _serve(self, host: Host) -> None:
+        last_ping = 0.0
+        interval = self._notifier.watchdog_interval
+        while not self._stop.wait(min(TICK_SECONDS, (interval or 9.0) / 3)):
+            host.adjust()
+            stale = self._crew.stale(STALE_SECONDS)
+            if stale:
+                log.error("no sign of life from %s", ", ".join(stale))
+            elif interval and time.monotonic() - last_ping >= interval / 3:
+                self._notifier.watchdog()
+                last_ping = time.monotonic()
+            if self._until_cameras_end and all(c.ended.is_set() for c in self._captures):
+                return
+
+    def _stop_captures(self) -> None:
+        for capture in self._captures:
+            capture.stop()
+        for capture in self._captures:
+            capture.join(self._deadline)
+
+    def _status(self, host: Host) -> str:
+        hosted = sum(m.status is ModelStatus.HOSTED for m in host.models())
+        return f"{hosted} of {len(host.models())} models hosted, {len(self._captures)} cameras"
+
+    def _crashed(self, worker: Worker) -> None:
+        self._failed = worker.name
+        self._stop.set()
+
+    def _crew_gone(self) -> None:
+        if self._failed:
+            log.error("stopped because worker %s crashed; systemd starts edged again", self._failed)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a crash, not a wish, ended `run`."""
+        return bool(self._failed)
+
+
+def open_camera(camera: CameraConfig) -> Camera:
+    """The camera object that a configuration section describes."""
+    if isinstance(camera, FolderCamera):
+        from edged.cameras import folder
+
+        return folder.FolderCamera(camera.path, camera.rate, camera.loop)
+    if isinstance(camera, OpenCvCamera):
+        from edged.cameras import opencv
+
+        return opencv.OpenCvCamera(
+            camera.source,
+            camera.backend,
+            camera.width,
+            camera.height,
+            camera.fps,
+            camera.open_timeout,
+            camera.read_timeout,
+        )
+    from edged.cameras import simulated
+
+    return simulated.SimulatedCamera(
+        camera.part,
+        camera.seed,
+        camera.width,
+        camera.height,
+        camera.rate,
+        camera.defect_rate,
+        camera.count,
+    )
+
+
+def check(path: Path) -> Config:
+    """Read a configuration and look whether what it names is there; opens no device or port."""
+    config = configuration.load(path)
+    problems = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for index, model in enumerate(config.models):
+        try:
+            read_spec(model.path, model.name)
+        except Exception as error:
+            line = configuration.locate(lines, ("models", index, "path"))
+            problems.append(f"{path}:{line} models[{index}].path: {error}")
+    for index, camera in enumerate(config.cameras):
+        if isinstance(camera, FolderCamera) and not camera.path.is_dir():
+            line = configuration.locate(lines, ("cameras", index, "path"))
+            problems.append(
+                f"{path}:{line} cameras[{index}].path: no folder {camera.path}; "
+                "create it or correct the path."
+            )
+    if problems:
+        raise ConfigError(*problems)
+    return config

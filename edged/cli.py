@@ -1,0 +1,188 @@
+"""The command line. Parses, hands over, and turns an EdgedError into a sentence and an exit code.
+
+Exit codes: 0 done; 1 it failed, the sentence says why; 2 the command line or configuration is
+wrong; 3 a worker crashed. Rooms are imported by the command that needs them, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edged import __version__
+from edged.core.errors import ConfigError, EdgedError, InvalidInput
+
+if TYPE_CHECKING:
+    from edged.core.protocols import Progress
+
+ENGINES = ("auto", "onnxruntime", "openvino")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except ConfigError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"ok": False, "problems": list(error.problems)}))
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except EdgedError as error:
+        print(f"edged: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InvalidInput) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="edged", description="Visual inspection beside a production line."
+    )
+    top.add_argument("--version", action="version", version=f"edged {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the daemon")
+    run.add_argument("--config", type=Path, required=True, metavar="F")
+    run.add_argument(
+        "--until-cameras-end", action="store_true", help="end when no camera has more pictures"
+    )
+    run.add_argument("--json", action="store_true", help="print a summary object at the end")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="check a configuration file")
+    check.add_argument("--config", type=Path, required=True, metavar="F")
+    check.add_argument("--json", action="store_true")
+    check.set_defaults(command=_check)
+
+    train = commands.add_parser("train", help="train a model on pictures")
+    train.add_argument("images", type=Path, help="folder (normal/, anomaly/CLASS/) or manifest")
+    train.add_argument("--output", type=Path, required=True, metavar="MODEL")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--name", help="the model's name (default: the output folder's)")
+    train.add_argument("--json", action="store_true")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="judge labelled pictures and report")
+    evaluate.add_argument("model", type=Path)
+    evaluate.add_argument("images", type=Path)
+    evaluate.add_argument("--engine", choices=ENGINES, default="auto")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(command=_evaluate)
+
+    detect = commands.add_parser("detect", help="judge pictures")
+    detect.add_argument("model", type=Path)
+    detect.add_argument("images", type=Path, nargs="+", help="files or folders")
+    detect.add_argument("--engine", choices=ENGINES, default="auto")
+    detect.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="write overlays here")
+    detect.add_argument("--json", action="store_true", help="one object per line")
+    detect.set_defaults(command=_detect)
+    return top
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edged import config as configuration
+    from edged.app import App
+    from edged.ops import logs
+
+    config = configuration.load(arguments.config)
+    logs.configure(config.log.level, config.log.format)
+    app = App(config, arguments.until_cameras_end)
+    app.run()
+    if arguments.json:
+        print(json.dumps(app.tally.summary()))
+    return 3 if app.failed else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edged.app import check
+
+    config = check(arguments.config)
+    facts = {"ok": True, "models": len(config.models), "cameras": len(config.cameras)}
+    words = f"{arguments.config}: good: {facts['models']} models, {facts['cameras']} cameras"
+    print(json.dumps(facts) if arguments.json else words)
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from edged import workbench
+
+    name = arguments.name or arguments.output.resolve().name
+    with _Bar(arguments.json) as bar:
+        report = workbench.train(arguments.images, arguments.output, name, arguments.seed, bar.show)
+    _report(report, arguments.json)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edged import workbench
+
+    with _Bar(arguments.json) as bar:
+        report = workbench.evaluate(arguments.model, arguments.images, arguments.engine, bar.show)
+    _report(report, arguments.json)
+    return 0
+
+
+def _detect(arguments: argparse.Namespace) -> int:
+    from edged import workbench
+
+    failed = False
+    for found in workbench.detect(
+        arguments.model, arguments.images, arguments.engine, arguments.heatmaps
+    ):
+        failed = failed or "error" in found
+        if arguments.json:
+            print(json.dumps(found), flush=True)
+        elif "error" in found:
+            print(found["error"], file=sys.stderr)
+        else:
+            word = "NOT OK" if found["DetectAnomalyResult"]["IsAnomalous"] else "OK"
+            print(f"{word:7}{found['score']:.4f}  {found['name']}", flush=True)
+    return 1 if failed else 0
+
+
+def _report(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    for key, value in report.items():
+        print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
+
+
+class _Bar:
+    """A progress bar on standard error; silent when it is no terminal or JSON was asked for."""
+
+    def __init__(self, silent: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as Bars
+
+        console = Console(stderr=True, quiet=silent)
+        self._bars = Bars(
+            console=console, transient=True, disable=silent or not console.is_terminal
+        )
+        self._stages: dict[str, Any] = {}
+        self.show: Progress = self._show
+
+    def __enter__(self) -> _Bar:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _show(self, stage: str, done: int, total: int, **facts: Any) -> None:
+        if stage not in self._stages:
+            self._stages[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._stages[stage], completed=done, total=total)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

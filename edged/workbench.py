@@ -1,0 +1,111 @@
+"""Training, evaluating and judging from the command line: model and engine, without a daemon.
+
+A second composition root, small: it joins training and engines as `app` joins the rooms of the
+daemon, and judges by the same code (`predict`, `decide`), so that a file gets the same verdict here
+and on the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edged import imaging
+from edged.core.errors import BadImage, NotFound
+from edged.core.protocols import Engine, Progress
+from edged.core.types import Image, ModelSpec, Verdict
+from edged.engines import choose
+from edged.pipeline.decide import decide
+from edged.pipeline.infer import predict
+from edged.wire.results import detect_anomaly_result
+from edged.wire.spec import read_spec
+
+
+class Judge:
+    """One model on one engine, on the calling thread. Use as a context manager."""
+
+    def __init__(self, model: Path, engine: str = "auto") -> None:
+        self._folder = model
+        self._choice = engine
+        self.spec: ModelSpec = read_spec(model)
+        self.engine_name = ""
+
+    def __enter__(self) -> Judge:
+        self._loader = choose.load(self._folder, self.spec, self._choice)
+        self.engine_name = self._loader.name
+        self._engine: Engine = self._loader.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+        self._loader.close()
+
+    def __call__(self, image: Image) -> Verdict:
+        """The verdict on uint8 (H, W, 3) BGR of any size."""
+        return decide(predict(self._engine, [image]), 0, self.spec.threshold)
+
+
+def train(images: Path, output: Path, name: str, seed: int, progress: Progress) -> dict[str, Any]:
+    """Train a model folder from a folder of pictures or a manifest; the trainer's report."""
+    from edged.training.dataset import read_dataset
+    from edged.training.fit import train as fit
+
+    dataset = read_dataset(images, split="train")
+    return fit(
+        dataset,
+        output,
+        name=name,
+        seed=seed,
+        extractor=choose.extractor,
+        progress=progress,
+    )
+
+
+def evaluate(model: Path, images: Path, engine: str, progress: Progress) -> dict[str, Any]:
+    """Judge a labelled set; the metrics."""
+    from edged.training.dataset import read_dataset
+    from edged.training.evaluate import evaluate as measure
+
+    dataset = read_dataset(images, split="test")
+    with Judge(model, engine) as judge:
+        return measure(dataset, judge, progress)
+
+
+def detect(
+    model: Path, paths: list[Path], engine: str, heatmaps: Path | None
+) -> Iterator[dict[str, Any]]:
+    """One object per picture: its verdict in DetectAnomalyResult form, or `error`."""
+    with Judge(model, engine) as judge:
+        for path in pictures(paths):
+            try:
+                image = imaging.read(path)
+            except BadImage as error:
+                yield {"name": str(path), "error": str(error)}
+                continue
+            verdict = judge(image)
+            found: dict[str, Any] = {
+                "name": str(path),
+                "score": verdict.score,
+                "threshold": verdict.threshold,
+                "DetectAnomalyResult": detect_anomaly_result(verdict),
+            }
+            if heatmaps is not None and verdict.heatmap is not None:
+                heatmaps.mkdir(parents=True, exist_ok=True)
+                target = heatmaps / f"{path.stem}.heatmap.png"
+                imaging.write_png(target, imaging.heatmap_overlay(image, verdict.heatmap))
+                found["heatmap"] = str(target)
+            yield found
+
+
+def pictures(paths: list[Path]) -> Iterator[Path]:
+    """The picture files among files and folders. Raises NotFound for a path that is neither."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                p for p in path.rglob("*") if p.suffix.lower() in imaging.SUFFIXES and p.is_file()
+            )
+        elif path.exists():
+            yield path
+        else:
+            raise NotFound(f"{path}: no such file or folder.")

@@ -50,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
+    demo = commands.add_parser("demo", help="run a whole line on rendered parts")
+    demo.add_argument("--seconds", type=float, default=20.0)
+    demo.add_argument("--output", type=Path, default=Path("demo-output"), metavar="FOLDER")
+    demo.add_argument("--json", action="store_true", help="accepted: the last line always is JSON")
+    demo.set_defaults(command=_demo)
+
     run = commands.add_parser("run", help="run the daemon")
     run.add_argument("--config", type=Path, required=True, metavar="F")
     run.add_argument(
@@ -86,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
     detect.add_argument("--json", action="store_true", help="one object per line")
     detect.set_defaults(command=_detect)
     return top
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edged.demo.run import demo
+
+    report = demo(arguments.seconds, arguments.output.resolve())
+    print(json.dumps(report))
+    whole = report["mqtt_received"] == report["grpc_received"] == report["inspections"]
+    return 0 if whole else 1
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,10 @@ def render(
     cos, sin = np.cos(turn), np.sin(turn)
     x, y = product.centre
     matrix = np.array(
-        [[cos, -sin, x - cos * x + sin * y + shift[0]], [sin, cos, y - sin * x - cos * y + shift[1]]]
+        [
+            [cos, -sin, x - cos * x + sin * y + shift[0]],
+            [sin, cos, y - sin * x - cos * y + shift[1]],
+        ]
     )
     lying = imaging.warp(layer, matrix, width, height)
     if changed is not None:

@@ -174,7 +174,7 @@ def heatmap_overlay(image: Image, heatmap: Floats) -> Image:
 
 
 def as_bgr(image: npt.NDArray[Any]) -> Image:
-    """An array of uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as contiguous BGR. Raises BadImage."""
+    """uint8 (H, W) or (H, W, 1, 3 or 4) as contiguous BGR. Raises BadImage."""
     if image.dtype != np.uint8:
         raise BadImage(f"a picture of {image.dtype} values; 8 bits a channel are needed.")
     if image.ndim == 2:

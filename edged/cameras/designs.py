@@ -64,7 +64,7 @@ class _Canvas:
 
     def edge(self, distance: Floats) -> Floats:
         """Coverage 0..1 from a signed distance in nominal pixels, positive inside."""
-        return np.clip(distance * self.scale + 0.5, 0.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(distance * self.scale + 0.5, 0.0, 1.0), np.float32)
 
     def paint(self, coverage: Floats, value: Any) -> None:
         """Lay `value`, a colour or one value per pixel, over the canvas."""
@@ -279,7 +279,7 @@ def _belt(canvas: _Canvas, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     weave = np.sin((rows + columns) * 1.25) * np.sin((rows - columns) * 1.25) * 5
     wear = _smooth(rng.normal(0.0, 1.0, weave.shape), 6) * 12
     value = 62 + weave + wear + 5 * np.sin(columns / 37) + rng.normal(0.0, 2.5, weave.shape)
-    return (value[..., None] * np.array([0.98, 1.02, 0.9])).astype(np.int16)
+    return np.asarray(value[..., None] * np.array([0.98, 1.02, 0.9]), np.int16)
 
 
 def _smooth(values: npt.NDArray[Any], passes: int) -> npt.NDArray[Any]:

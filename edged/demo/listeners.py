@@ -116,7 +116,7 @@ class GrpcListener:
 
     def _watch(self, worker: Worker) -> None:
         try:
-            stub = results_pb2_grpc.InspectionsStub(self._channel)
+            stub: Any = results_pb2_grpc.InspectionsStub(self._channel)  # type: ignore[no-untyped-call]
             request = results_pb2.WatchRequest(since=0)
             for _ in stub.Watch(request, wait_for_ready=True):
                 worker.beat()

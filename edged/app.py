@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edged import config as configuration
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
@@ -33,6 +33,9 @@ from edged.pipeline.publish import Publisher
 from edged.store.sequences import Sequences
 from edged.wire.spec import read_spec
 
+if TYPE_CHECKING:
+    from edged.sinks.mqtt import MqttSink
+
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
@@ -46,6 +49,7 @@ class Tally(Observer):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.cameras: dict[str, dict[str, int]] = {}
+        self.lost: frozenset[str] = frozenset()
 
     def inspected(self, inspection: Inspection) -> None:
         """Count one record of its camera."""
@@ -56,6 +60,11 @@ class Tally(Observer):
     def frame_skipped(self, camera: str, name: str, why: str) -> None:
         """Count a picture that was none."""
         self._count(camera, "skipped")
+
+    def camera_state(self, camera: str, up: bool, detail: str) -> None:
+        """Remember which cameras are lost."""
+        with self._lock:
+            self.lost = self.lost - {camera} if up else self.lost | {camera}
 
     def _count(self, camera: str, what: str) -> None:
         with self._lock:
@@ -87,6 +96,7 @@ class App:
         self._captures: list[Capture] = []
         self._notifier = Notifier()
         self._failed = ""
+        self._mqtt: MqttSink | None = None
 
     def stop(self) -> None:
         """Ask `run` to end; from any thread or a signal handler."""
@@ -100,6 +110,7 @@ class App:
         with ExitStack() as stack:
             stack.callback(self._crew_gone)
             host = self._start(stack)
+            self._say(host)
             self._notifier.ready(self._status(host))
             log.info("ready: %s", self._status(host))
             self._serve(host)
@@ -160,6 +171,7 @@ class App:
             outbox = config.state_dir / "outbox.sqlite"
             mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
             sinks.append(mqtt)
+            self._mqtt = mqtt
         for sink in sinks:
             sink.start()
             stack.callback(sink.close)
@@ -195,6 +207,7 @@ class App:
         interval = self._notifier.watchdog_interval
         while not self._stop.wait(min(TICK_SECONDS, (interval or 9.0) / 3)):
             host.adjust()
+            self._say(host)
             stale = self._crew.stale(STALE_SECONDS)
             if stale:
                 log.error("no sign of life from %s", ", ".join(stale))
@@ -213,6 +226,13 @@ class App:
     def _status(self, host: Host) -> str:
         hosted = sum(m.status is ModelStatus.HOSTED for m in host.models())
         return f"{hosted} of {len(host.models())} models hosted, {len(self._captures)} cameras"
+
+    def _say(self, host: Host) -> None:
+        """Tell the PLC's state topic whether every model and camera works."""
+        if self._mqtt is not None:
+            models = all(m.status is ModelStatus.HOSTED for m in host.models())
+            cameras = not self.tally.lost
+            self._mqtt.set_state("ready" if models and cameras else "error")
 
     def _crashed(self, worker: Worker) -> None:
         self._failed = worker.name

@@ -112,6 +112,8 @@ class MqttConfig(_Section):
         default="edged", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=48
     )
     """Topics are `<prefix>/<camera>/result`, `.../full`, `.../state`."""
+    version: Literal["auto", "5", "3.1.1"] = "auto"
+    """auto = 5, and 3.1.1 with a broker that does not speak 5."""
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
     qos: Literal[0, 1] = 1
     """Of the `.../result` topic; `.../full` is always 1."""

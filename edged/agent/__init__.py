@@ -15,9 +15,13 @@ server may share it. The data plane is reached through `core.protocols.ModelHost
 This room is the home of grpc: importing it without the library says which extra to install.
 """
 
+import os
 from importlib import import_module
 
 from edged.core.errors import MissingDependency
+
+# The daemon starts children by exec, never by fork alone: gRPC need not prepare for forks.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 for _library, _package in (
     ("grpc.aio", "grpcio"),

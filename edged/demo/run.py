@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ def demo(seconds: float, output: Path) -> dict[str, Any]:
     """Run for `seconds`; the object that is the demo's last line. Raises an EdgedError."""
     console = Console(stderr=True)
     output.mkdir(parents=True, exist_ok=True)
+    for stale in ("state", "images"):  # an outbox with an earlier demo's records would be replayed
+        shutil.rmtree(output / stale, ignore_errors=True)
     for name, part in CAMERAS.items():
         console.print(
             f"{name}: rendering and training on {NORMAL} good, {ANOMALY} bad {part} parts"
@@ -90,7 +93,7 @@ def _configure(output: Path, port: int) -> Path:
         lines += ["[[cameras]]", f'name = "{name}"', 'kind = "simulated"', f'model = "{name}"']
         lines += [f'part = "{part}"', f"seed = {LINE_SEED}", f"rate = {RATE}"]
         lines += [f"width = {WIDTH}", f"height = {HEIGHT}", f"defect_rate = {DEFECT_RATE}"]
-    lines += ["[mqtt]", f"port = {port}", "[grpc]", 'socket = "edge.sock"']
+    lines += ["[mqtt]", f"port = {port}", 'version = "3.1.1"', "[grpc]", 'socket = "edge.sock"']
     lines += ["[log]", 'level = "warning"', 'format = "text"']
     path = output / "demo.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _ANSWER_SECONDS = 5.0
 _REDIAL_SECONDS = 0.5, 5.0  # doubling, with jitter: stations must not come back in step
 _MUTE = 2  # times a broker may hang up on MQTT 5 without a word before 3.1.1 is tried
+_NO_ANSWER = "no answer"
 _BAD_VERSION = 0x84
 _TAKEN_OVER = 0x8E
 _CREDENTIALS = (0x85, 0x86, 0x87, 0x8A, 0x8C)
@@ -110,7 +111,7 @@ class Dialler(Generic[C]):
                 self._caller.beat()
             return None
         if not current.up and not current.lost and now >= current.since + _ANSWER_SECONDS:
-            current.lost = f"no answer within {_ANSWER_SECONDS:g} s"
+            current.lost = f"{_NO_ANSWER} within {_ANSWER_SECONDS:g} s"
         if current.lost:
             return self._hang_up(current, now)
         if current.up and not self._up:
@@ -173,8 +174,8 @@ class Dialler(Generic[C]):
     def _falls_back(self, current: C) -> bool:
         if not current.five:
             return False
-        if current.refusal == _BAD_VERSION:
-            return True
+        if current.refusal == _BAD_VERSION or current.lost.startswith(_NO_ANSWER):
+            return True  # some 3.1.1 brokers wait for the rest of a CONNECT they misread
         if current.hung_up and not current.refusal:
             self._mute += 1
         if self._mute < _MUTE:

@@ -207,6 +207,10 @@ def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _speaks_5(config: MqttConfig, five: bool) -> bool:
+    return five if config.version == "auto" else config.version == "5"
+
+
 class MqttSink:
     """The Sink that publishes by MQTT. See the module for topics, `start` for errors.
 
@@ -255,7 +259,7 @@ class MqttSink:
         config = self._config
         self._dialler = Dialler(
             f"{config.host}:{config.port}",
-            lambda five: _Link(config, access, five),
+            lambda five: _Link(config, access, _speaks_5(config, five)),
             self._crew,
             self._inbox.wake,
         )

@@ -168,7 +168,7 @@ def heatmap_overlay(image: Image, heatmap: Floats) -> Image:
     heat = cv.resize(np.clip(heatmap, 0.0, 2.0), (width, height), interpolation=cv.INTER_CUBIC)
     level = np.clip(heat / 2.0, 0.0, 1.0)
     colours = cv.applyColorMap((level * 255).astype(np.uint8), cv.COLORMAP_JET)
-    alpha = np.clip((level - 0.2) * 2.0, 0.0, 0.6)[..., None]
+    alpha = np.clip((heat - 0.5) * 1.2, 0.0, 0.6)[..., None]
     blended = image * (1.0 - alpha) + colours * alpha
     return np.ascontiguousarray(blended.astype(np.uint8))
 

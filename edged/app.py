@@ -141,7 +141,7 @@ class App:
                 camera.name,
                 open_camera(camera),
                 partial(host.offer, camera.model),
-                publisher.publish,
+                publisher,
                 sequences.next,
                 self._crew,
                 observer,

@@ -368,7 +368,8 @@ def test_the_clients_deadline_reaches_the_host(box: Box, unix: pb_grpc.EdgeAgent
     unix.DetectAnomalies(ask())
     unix.DetectAnomalies(ask(), timeout=1000)
     assert box.host.deadlines[0] == 0
-    assert 0 < box.host.deadlines[1] - time.monotonic_ns() < 1001e9
+    # gRPC rounds a long timeout up to three digits on the wire: 1010 s here.
+    assert 0 < box.host.deadlines[1] - time.monotonic_ns() <= 1010e9
 
 
 def test_a_client_that_gives_up_does_not_cancel_the_hosts_future(

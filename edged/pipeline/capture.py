@@ -27,6 +27,7 @@ from edged.core.types import (
     Timing,
 )
 from edged.core.workers import Crew, Deadline, Worker
+from edged.pipeline.publish import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Capture:
         name: str,
         camera: Camera,
         offer: Callable[[Job], None],
-        reply: Reply,
+        publisher: Publisher,
         next_sequence: Callable[[str], int],
         crew: Crew,
         observer: Observer,
@@ -53,7 +54,8 @@ class Capture:
         """Set when the camera has no more pictures, or capture was stopped."""
         self._camera = camera
         self._offer = offer
-        self._reply = reply
+        self._publisher = publisher
+        self._reply: Reply = publisher.publish
         self._next_sequence = next_sequence
         self._crew = crew
         self._observer = observer
@@ -127,6 +129,7 @@ class Capture:
             simulated=picture.simulated,
             truth=picture.truth,
         )
+        self._publisher.expect(frame)
         paced = self._camera.paced
         if paced:
             while not self._window.acquire(timeout=1.0):

@@ -1,0 +1,173 @@
+"""The whole daemon as its users meet it: a process, a configuration file, a real broker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import Mosquitto, Subscriber, require_mosquitto
+from tests.conftest import HEIGHT, WIDTH
+
+EDGED = [sys.executable, "-m", "edged.cli"]
+
+
+def configure(tmp_path: Path, model: Path, port: int, camera: str, extra: str = "") -> Path:
+    path = tmp_path / "edged.toml"
+    path.write_text(
+        f"""
+state_dir = "state"
+[[models]]
+name = "flange"
+path = "{model}"
+engine = "onnxruntime"
+[[cameras]]
+name = "cam1"
+model = "flange"
+{camera}
+[mqtt]
+port = {port}
+{extra}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def run(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EDGED, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def records(subscriber: Subscriber, topic: str) -> list[dict[str, Any]]:
+    return [json.loads(m.payload) for m in subscriber.messages if m.topic == topic]
+
+
+def test_a_folder_is_delivered_whole_and_as_detect_prints_it(
+    tmp_path: Path, model: Path, parts: Path
+) -> None:
+    require_mosquitto()
+    pictures = tmp_path / "pictures"
+    shutil.copytree(parts, pictures)
+    (pictures / "broken.png").write_bytes(b"no picture")
+    said = run("detect", str(model), str(pictures), "--engine", "onnxruntime", "--json")
+    assert said.returncode == 1, "a broken picture is an error of detect"
+    printed = {
+        str(Path(found["name"]).relative_to(pictures)): found
+        for found in map(json.loads, said.stdout.splitlines())
+        if "error" not in found
+    }
+    assert len(printed) == 40
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/#") as plc:
+        config = configure(tmp_path, model, broker.port, f'kind = "folder"\npath = "{pictures}"')
+        done = run("run", "--config", str(config), "--until-cameras-end", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["cameras"]["cam1"]["skipped"] == 1
+        assert "broken.png" in done.stderr
+        plc.wait_for(40, 20, "/full")
+        plc.wait_for(40, 20, "/result")
+        received = {r["name"]: r for r in records(plc, "edged/cam1/full")}
+    assert received.keys() == printed.keys()
+    for name, record in received.items():
+        assert record["DetectAnomalyResult"] == printed[name]["DetectAnomalyResult"]
+        assert record["simulated"] is False
+
+
+def test_sigterm_under_load_loses_no_accepted_inspection(tmp_path: Path, model: Path) -> None:
+    require_mosquitto()
+    camera = f'kind = "simulated"\nrate = 0\nwidth = {WIDTH}\nheight = {HEIGHT}'
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/cam1/full") as mes:
+        config = configure(tmp_path, model, broker.port, camera)
+        daemon = subprocess.Popen(
+            [*EDGED, "run", "--config", str(config), "--json"], stdout=subprocess.PIPE, text=True
+        )
+        mes.wait_for(50, 60)
+        daemon.send_signal(signal.SIGTERM)
+        said, _ = daemon.communicate(timeout=30)
+        total = json.loads(said)["inspections"]
+        assert daemon.returncode == 0
+        mes.wait_for(total, 20)
+        found = records(mes, "edged/cam1/full")
+    assert [r["seq"] for r in found] == list(range(1, total + 1))
+    assert all(r["simulated"] is True for r in found)
+
+
+def test_a_broker_absent_at_start_gets_everything_later(tmp_path: Path, model: Path) -> None:
+    require_mosquitto()
+    camera = f'kind = "simulated"\nrate = 0\ncount = 20\nwidth = {WIDTH}\nheight = {HEIGHT}'
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        absent = probe.getsockname()[1]
+    config = configure(tmp_path, model, absent, camera)
+    done = run("run", "--config", str(config), "--until-cameras-end", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inspections"] == 20
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/cam1/#") as mes:
+        config = configure(tmp_path, model, broker.port, camera.replace("count = 20", "count = 1"))
+        assert run("run", "--config", str(config), "--until-cameras-end").returncode == 0
+        mes.wait_for(21, 20, "/full")
+        sequences = [r["seq"] for r in records(mes, "edged/cam1/full")]
+        late = records(mes, "edged/cam1/result")
+    assert sequences == sorted(set(sequences))
+    assert len(late) <= 1, "a result is never replayed late"
+
+
+def test_a_truncated_model_is_refused_with_a_sentence(tmp_path: Path, model: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    whole = (damaged / "model.onnx").read_bytes()
+    (damaged / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    config = configure(tmp_path, damaged, 1, 'kind = "simulated"')
+    done = run("run", "--config", str(config))
+    assert done.returncode == 2
+    assert "is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_model_is_named_by_check_with_its_line(tmp_path: Path) -> None:
+    config = configure(tmp_path, tmp_path / "nowhere", 1, 'kind = "simulated"')
+    done = run("check", "--config", str(config))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{config}:5 models[0].path: ")
+
+
+def test_a_taken_port_is_a_sentence(tmp_path: Path, model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        extra = f'[metrics]\nlisten = "127.0.0.1:{port}"'
+        config = configure(tmp_path, model, 1, 'kind = "simulated"', extra)
+        done = run("run", "--config", str(config))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_camera_that_is_not_there_is_a_state_and_no_crash(tmp_path: Path, model: Path) -> None:
+    require_mosquitto()
+    camera = 'kind = "folder"\npath = "unplugged"'
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/state") as plc:
+        config = configure(tmp_path, model, broker.port, camera)
+        daemon = subprocess.Popen([*EDGED, "run", "--config", str(config)])
+        try:
+            assert plc.wait_match(lambda m: b'"st":"error"' in m.payload, 60)
+            assert daemon.poll() is None
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+
+
+@pytest.mark.parametrize("key", ["expossure = 1", "rate = -1"])
+def test_a_config_fault_is_file_line_key_and_exit_code_2(tmp_path: Path, key: str) -> None:
+    config = configure(tmp_path, tmp_path, 1, f'kind = "simulated"\n{key}')
+    done = run("check", "--config", str(config))
+    assert done.returncode == 2
+    name = key.partition(" ")[0]
+    assert done.stderr.startswith(f"{config}:11 cameras[0].{name}: ")

@@ -1,0 +1,71 @@
+"""Order and fan-out of what leaves the pipeline."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import numpy as np
+
+from edged.core.errors import SinkError
+from edged.core.observer import Observer
+from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Verdict
+from edged.pipeline.publish import Publisher
+
+GOOD = Verdict(False, 0.9, 0.1, 0.5)
+
+
+class Kept:
+    """A sink that keeps what it gets, or refuses everything."""
+
+    name = "kept"
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.sequences: list[int] = []
+        self._refuses = refuses
+
+    def start(self) -> None: ...
+
+    def accept(self, inspection: Inspection) -> None:
+        if self._refuses:
+            raise SinkError("full")
+        self.sequences.append(inspection.frame.sequence)
+
+    def close(self) -> None: ...
+
+
+def frame(number: int) -> Frame:
+    return Frame("cam", number, 1, datetime.now(timezone.utc), np.zeros((2, 2, 3), np.uint8))
+
+
+def inspection(number: int, outcome: Verdict | NoVerdict = GOOD) -> Inspection:
+    return Inspection(frame(number), None, outcome, Timing(1))
+
+
+def test_an_answer_waits_for_the_earlier_frames_of_its_camera() -> None:
+    sink = Kept()
+    publisher = Publisher([sink], Observer())
+    for number in (1, 2, 3):
+        publisher.expect(frame(number))
+    publisher.publish(inspection(2))
+    publisher.publish(inspection(3))
+    assert sink.sequences == []
+    publisher.publish(inspection(1))
+    assert sink.sequences == [1, 2, 3]
+
+
+def test_a_superseded_frame_is_not_published_and_holds_nobody_up() -> None:
+    sink = Kept()
+    publisher = Publisher([sink], Observer())
+    for number in (1, 2):
+        publisher.expect(frame(number))
+    publisher.publish(inspection(2))
+    publisher.publish(inspection(1, NoVerdict(Reason.SUPERSEDED)))
+    assert sink.sequences == [2]
+
+
+def test_one_sink_that_fails_does_not_keep_the_record_from_the_others() -> None:
+    sink = Kept()
+    publisher = Publisher([Kept(refuses=True), sink], Observer())
+    publisher.expect(frame(1))
+    publisher.publish(inspection(1))
+    assert sink.sequences == [1]

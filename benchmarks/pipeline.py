@@ -1,8 +1,8 @@
 """Frames per second from camera to MQTT arrival, over a bare script without edged in between.
 
-The bare script renders the same pictures, scales them, runs the same engine with as many units and
-publishes a record of the same size with paho at QoS 1. Both run in turn, several rounds, against one
-mosquitto; the median of the rounds' ratios is the figure. The engine alone is printed beside it.
+The bare script renders the same pictures, scales them, runs the same engine with as many units
+and publishes a record of the same size with paho at QoS 1. Both run in turn, several rounds,
+against one mosquitto; the median of the rounds' ratios is the figure. The engine alone is beside.
 
     python benchmarks/pipeline.py [MODEL]       a model folder; default: one trained here
 """
@@ -105,7 +105,7 @@ class Arrivals:
 
 
 def daemon(root: Path, model: Path, port: int) -> float:
-    """Frames per second of the whole daemon with a simulated camera read as fast as it is judged."""
+    """Frames per second of the whole daemon, its camera read as fast as it is judged."""
     arrivals = Arrivals(port, "edged/cam/full")
     config = root / "edged.toml"
     config.write_text(

@@ -1,7 +1,8 @@
 """One thread per camera: pictures in, jobs to the model's batcher.
 
 A lost camera is a reported state, never a crash: it is closed and opened again with a back-off
-that doubles from 0.5 s to 10 s, with jitter, for as long as the daemon runs. An item that is no
+that doubles from 0.5 s to 10 s, with jitter, for as long as the daemon runs. It is up again with
+its first picture: a device that opens and delivers nothing is still lost. An item that is no
 picture is skipped, counted and named. A paced camera (replay) keeps at most WINDOW frames on
 their way and waits for their answers, so that none of them is ever shed.
 """
@@ -61,6 +62,7 @@ class Capture:
         self._observer = observer
         self._window = threading.Semaphore(WINDOW)
         self._worker: Worker | None = None
+        self._up = False
 
     def start(self) -> None:
         """Start the thread `capture-<name>`."""
@@ -83,13 +85,11 @@ class Capture:
                 worker.beat()
                 try:
                     self._camera.open(worker.stop)
-                    worker.beat()
-                    if not worker.stop.is_set():
-                        self._observer.camera_state(self.name, True, "delivering")
-                    back_off = FIRST_BACK_OFF
                     if self._read_all(worker):
                         return
                 except CameraError as error:
+                    back_off = FIRST_BACK_OFF if self._up else back_off
+                    self._up = False
                     self._observer.camera_state(self.name, False, str(error))
                     log.warning("camera %s: %s Trying again in %.1f s.", self.name, error, back_off)
                 finally:
@@ -113,6 +113,9 @@ class Capture:
                 if not worker.stop.is_set():
                     log.info("camera %s has no more pictures", self.name)
                 return True
+            if not self._up:
+                self._up = True
+                self._observer.camera_state(self.name, True, "delivering")
             self._observer.frame_captured(self.name)
             self._submit(worker, picture)
         return True
@@ -136,7 +139,6 @@ class Capture:
                 worker.beat()
         reply = self._answer_paced if paced else self._reply
         job = Job(frame, reply, sheddable=not paced)
-        reason = Reason.OVERLOAD
         while True:
             try:
                 return self._offer(job)
@@ -145,6 +147,7 @@ class Capture:
                 if paced and not worker.stop.wait(0.05):
                     worker.beat()
                     continue
+                reason = Reason.SHUTDOWN if paced else Reason.OVERLOAD
             except EdgedError as error:
                 reason = Reason.SHUTDOWN if worker.stop.is_set() else Reason.MODEL_MISSING
                 detail = str(error)

@@ -5,7 +5,8 @@ input buffer (scaling on the way, if they are not of the model's size), runs the
 and answers each job. Nothing is encoded, queued or copied in between.
 
 An engine that fails answers its batch with ENGINE_FAILED and is opened anew; one that fails
-FAILURES times in a row ends its unit. A pool without units answers for the jobs that wait.
+FAILURES times in a row, without a good batch between, ends its unit. A pool without units answers
+for the jobs that wait.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class UnitPool:
         self._lock = threading.Lock()
         self._units: dict[int, Worker] = {}
         self._made = 0
+        self._closed = False
 
     @property
     def size(self) -> int:
@@ -80,8 +82,13 @@ class UnitPool:
             return len(self._units)
 
     def resize(self, units: int) -> None:
-        """Grow or shrink to `units`; a unit that leaves finishes the batch in hand first."""
+        """Grow or shrink to `units`; a unit that leaves finishes the batch in hand first.
+
+        A closed pool stays as it is: whoever closes and whoever adjusts need not know each other.
+        """
         with self._lock:
+            if self._closed:
+                return
             for number in sorted(self._units, reverse=True)[: max(0, len(self._units) - units)]:
                 self._units.pop(number).stop.set()
             while len(self._units) < units:
@@ -95,6 +102,7 @@ class UnitPool:
     def close(self, deadline: Deadline) -> None:
         """Let the units finish what waits, then end them; after the batcher was closed."""
         with self._lock:
+            self._closed = True
             units = list(self._units.values())
         for unit in units:
             unit.join(deadline.remaining(60.0))
@@ -115,9 +123,10 @@ class UnitPool:
                 log.error("%s: engine does not open: %s", worker.name, error)
                 continue
             try:
-                if self._serve(worker, engine):
+                good = self._serve(worker, engine)
+                if good is None:
                     return self._leave(number)
-                failures, why = failures + 1, "the engine failed; see the log"
+                failures, why = 1 if good else failures + 1, "the engine failed; see the log"
             except EngineError as error:
                 failures, why = failures + 1, str(error)
             finally:
@@ -133,18 +142,23 @@ class UnitPool:
             if not left:
                 self._on_empty(why)
 
-    def _serve(self, worker: Worker, engine: Engine) -> bool:
-        """Work until told to stop or the closed batcher is empty (True), or the engine fails."""
+    def _serve(self, worker: Worker, engine: Engine) -> int | None:
+        """Work until told to stop or the closed batcher is empty: None.
+
+        If the engine fails first: how many batches went well before.
+        """
+        good = 0
         while not worker.stop.is_set():
             worker.beat()
             jobs = self._batcher.take(self._batch, IDLE_SECONDS)
             if not jobs:
                 if self._batcher.finished:
-                    return True
+                    return None
                 continue
             if not self._inspect(worker, engine, jobs):
-                return False
-        return True
+                return good
+            good += 1
+        return None
 
     def _inspect(self, worker: Worker, engine: Engine, jobs: list[Job]) -> bool:
         taken = time.monotonic_ns()

@@ -139,7 +139,7 @@ def script(model: Path, port: int) -> float:
     """The same work with nothing in between: render, scale, infer, publish."""
     arrivals = Arrivals(port, "bare/full")
     spec = read_spec(model)
-    loader = choose.load(model, spec, "onnxruntime")
+    loader = choose.recipes(model, spec, "onnxruntime")[0]()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -163,7 +163,7 @@ def script(model: Path, port: int) -> float:
 
 def engine(model: Path) -> float:
     """Two units of the engine on rows that are already there."""
-    loader = choose.load(model, read_spec(model), "onnxruntime")
+    loader = choose.recipes(model, read_spec(model), "onnxruntime")[0]()
 
     def work(_unit: int) -> None:
         opened = loader.open()

@@ -21,7 +21,7 @@ from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCv
 from edged.core.errors import ConfigError
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer, Observers
-from edged.core.protocols import Camera, EngineLoader, Sink
+from edged.core.protocols import Camera, Sink
 from edged.core.types import Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
@@ -178,15 +178,15 @@ class App:
         return sinks
 
     def _hosting(self, model: ModelConfig) -> Hosting:
-        def load(spec: ModelSpec) -> EngineLoader:
+        def recipes(spec: ModelSpec) -> list[choose.Recipe]:
             cache = self._config.state_dir
-            return choose.load(model.path, spec, model.engine, model.batch or 1, cache)
+            return choose.recipes(model.path, spec, model.engine, model.batch or 1, cache)
 
         return Hosting(
             model.name,
             model.path,
             partial(read_spec, model.path, model.name),
-            load,
+            recipes,
             model.units,
             model.max_units,
             model.queue,

@@ -18,7 +18,7 @@ from edged.core.errors import ConfigError, EdgedError, InvalidInput
 if TYPE_CHECKING:
     from edged.core.protocols import Progress
 
-ENGINES = ("auto", "onnxruntime", "openvino")
+ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,7 +38,7 @@ class ModelConfig(_Section):
 
     name: Name
     path: Path
-    engine: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"
     units: int | None = Field(default=None, ge=1, le=64)
     """Inference units at start; None = what the engine likes on this machine."""
     max_units: int | None = Field(default=None, ge=1, le=64)

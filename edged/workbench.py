@@ -1,12 +1,13 @@
 """Training, evaluating and judging from the command line: model and engine, without a daemon.
 
 A second composition root, small: it joins training and engines as `app` joins the rooms of the
-daemon, and judges by the same code (`predict`, `decide`), so that a file gets the same verdict here
-and on the line.
+daemon, and judges by the same code (`first_qualified`, `predict`, `decide`), so that a file gets
+the same verdict here and on the line.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from edged.core.types import Image, ModelSpec, Verdict
 from edged.engines import choose
 from edged.pipeline.decide import decide
 from edged.pipeline.infer import predict
+from edged.pipeline.qualify import first_qualified
 from edged.wire.results import detect_anomaly_result
-from edged.wire.spec import read_spec
+from edged.wire.spec import GOLDEN, read_spec
 
 
 class Judge:
@@ -32,7 +34,8 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        self._loader = choose.load(self._folder, self.spec, self._choice)
+        recipes = choose.recipes(self._folder, self.spec, self._choice, cache=_cache())
+        self._loader, _ = first_qualified(recipes, self.spec, self._folder / GOLDEN)
         self.engine_name = self._loader.name
         self._engine: Engine = self._loader.open()
         return self
@@ -44,6 +47,12 @@ class Judge:
     def __call__(self, image: Image) -> Verdict:
         """The verdict on uint8 (H, W, 3) BGR of any size."""
         return decide(predict(self._engine, [image]), 0, self.spec.threshold)
+
+
+def _cache() -> Path:
+    """The user's cache folder, where the speed of engines is remembered."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "edged"
 
 
 def train(images: Path, output: Path, name: str, seed: int, progress: Progress) -> dict[str, Any]:
@@ -88,6 +97,7 @@ def detect(
                 "name": str(path),
                 "score": verdict.score,
                 "threshold": verdict.threshold,
+                "engine": judge.engine_name,
                 "DetectAnomalyResult": detect_anomaly_result(verdict),
             }
             if heatmaps is not None and verdict.heatmap is not None:

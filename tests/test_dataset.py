@@ -186,3 +186,21 @@ def test_too_few_normal_pictures_are_refused_with_what_to_add():
         check_trainable(0, 9, "set")
     with pytest.raises(BadDataset, match="add normal pictures until there are at least 4"):
         check_trainable(3, 9, "set")
+
+
+def test_a_flat_folder_whose_names_say_what_they_are_is_read(tmp_path):
+    touch(tmp_path / "test-normal-1.jpg")
+    touch(tmp_path / "Test_Anomaly_2.PNG")
+    touch(tmp_path / "README.txt")
+    dataset = read_dataset(tmp_path)
+    assert dataset.kind == "names"
+    found = [(s.path.name, s.is_anomalous) for s in dataset.samples]
+    assert found == [("Test_Anomaly_2.PNG", True), ("test-normal-1.jpg", False)]
+
+
+@pytest.mark.parametrize("name", ["part-3.jpg", "abnormal-1.jpg", "normal-or-anomaly.jpg"])
+def test_one_name_that_does_not_say_makes_the_flat_folder_no_data_set(tmp_path, name):
+    touch(tmp_path / "normal-1.jpg")
+    touch(tmp_path / name)
+    with pytest.raises(BadDataset, match="is no data set"):
+        read_dataset(tmp_path)

@@ -11,10 +11,8 @@ from edged.core.errors import BadDataset, EngineError, InvalidInput, ModelError
 from edged.training import gather
 from edged.training.dataset import Dataset, Sample, read_dataset
 from edged.training.fit import _worth_summing, train
-from edged.training.gather import resized
 from edged.training.scorers import fit_positions, fit_supervised, fit_whole
 from edged.wire.spec import read_spec
-from tests.shared_data import shared_data
 from tests.test_backbone import PlainRuntime
 
 SIDE = 64
@@ -337,16 +335,3 @@ def test_a_supervised_scorer_that_learned_nothing_stays_out_of_the_sum():
     assert len(_worth_summing(good, anomalous)) == 3
     assert len(_worth_summing([*good[:2], useless], anomalous)) == 2
     assert len(_worth_summing(good[:2], np.zeros(60, bool))) == 2
-
-
-def test_cookies_are_told_apart_as_well_as_the_tutorial_asks(tmp_path):
-    root = shared_data("cookies/getting-started")
-    dataset = read_dataset(root / "dataset-files/manifests/template.manifest")
-    report = fit(dataset, tmp_path / "cookies", size=256)
-    assert report["auroc"] > 0.98
-    assert (tmp_path / "cookies" / "model.onnx").stat().st_size < 40_000_000
-    running = PlainRuntime((tmp_path / "cookies" / "model.onnx").read_bytes())
-    photographs = sorted((root / "test-images").glob("*.jpg"))
-    scores = [running.run(resized(imaging.read(p), 256)[None])[0][0] for p in photographs]
-    right = [(s >= 0.5) == ("anomaly" in p.name) for s, p in zip(scores, photographs, strict=True)]
-    assert sum(right) >= len(right) - 1, right

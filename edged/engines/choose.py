@@ -1,7 +1,9 @@
-"""Which runtime serves a model: the named one, or with `auto` the fastest that is installed.
+"""Which engines may serve a model, best first: the named one, or with `auto` all, fastest first.
 
-The measurement is a short run in a child process (two runtimes in the daemon would cost its memory
-twice) whose answer is kept beside the state, keyed by CPU, versions and model.
+Who starts the model takes the first that proves itself on the golden pictures: speed proposes,
+the parity gate decides. So bfloat16 serves where the CPU has it and the model bears it. Speed is
+measured by a short run in a child process (two runtimes in the daemon would cost its memory
+twice); the order is kept beside the state, keyed by CPU, versions and model.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ import importlib
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import EngineLoader, FeatureExtractor
@@ -25,30 +30,44 @@ from edged.wire.spec import MODEL, read_spec
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = {"onnxruntime": "OnnxRuntimeLoader", "openvino": "OpenVinoLoader"}
+Recipe: TypeAlias = Callable[[], EngineLoader]
+"""Loads the model on one engine. Raises MissingDependency or EngineError."""
+
+ENGINES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "onnxruntime": ("onnxruntime", "OnnxRuntimeLoader", {}),
+    "openvino": ("openvino", "OpenVinoLoader", {}),
+    "openvino-bf16": ("openvino", "OpenVinoLoader", {"precision": "bf16"}),
+}
+"""Name in the configuration -> room, class, what the class is told."""
+COARSER = {"openvino-bf16": 1.25}
+"""How much faster an engine must be to come before those that compute as the trainer did."""
 RUNS = 20
 
 
 def installed() -> dict[str, str]:
-    """Runtimes that are installed, with their versions."""
+    """Engines whose runtime is installed, with its version."""
     found = {}
-    for runtime in RUNTIMES:
+    for engine, (runtime, _, _) in ENGINES.items():
         for package in (runtime, f"{runtime}-gpu"):
             try:
-                found[runtime] = importlib.metadata.version(package)
+                found[engine] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
                 continue
     return found
 
 
-def load(
+def recipes(
     folder: Path, spec: ModelSpec, engine: str = "auto", batch: int = 1, cache: Path | None = None
-) -> EngineLoader:
-    """A loader for the model in `folder`. Raises MissingDependency or EngineError."""
-    if engine == "auto":
-        engine = _fastest(folder, spec, cache)
-    room = importlib.import_module(f"edged.engines.{engine}")
-    loader: EngineLoader = getattr(room, RUNTIMES[engine])(folder / MODEL, spec, batch)
+) -> list[Recipe]:
+    """How to load the model in `folder`, best first; at least one. Raises MissingDependency."""
+    names = _fastest_first(folder, spec, cache) if engine == "auto" else [engine]
+    return [partial(_load, name, folder, spec, batch) for name in names]
+
+
+def _load(engine: str, folder: Path, spec: ModelSpec, batch: int = 1) -> EngineLoader:
+    runtime, kind, told = ENGINES[engine]
+    room = importlib.import_module(f"edged.engines.{runtime}")
+    loader: EngineLoader = getattr(room, kind)(folder / MODEL, spec, batch, **told)
     return loader
 
 
@@ -59,31 +78,47 @@ def extractor(model: bytes) -> FeatureExtractor:
     return runner
 
 
-def _fastest(folder: Path, spec: ModelSpec, cache: Path | None) -> str:
+def _fastest_first(folder: Path, spec: ModelSpec, cache: Path | None) -> list[str]:
     have = installed()
     if not have:
         raise MissingDependency("onnxruntime or openvino", "cpu", "Inference")
     if len(have) == 1:
-        return next(iter(have))
+        return list(have)
     key = _key(have, spec)
     path = cache / "engine-choice.json" if cache else None
-    known: dict[str, Any] = {}
-    if path and path.is_file():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            log.warning("%s is damaged; measuring again", path)
-    if known.get(key) in have:
-        return str(known[key])
-    times = {runtime: _measure_apart(folder, runtime) for runtime in have}
-    best = min(times, key=lambda runtime: times[runtime])
+    known = _remembered(path) if path and path.is_file() else {}
+    order = known.get(key)
+    if isinstance(order, list) and order and set(order) <= set(have):
+        return [str(name) for name in order]
+    times = {engine: _measure_apart(folder, engine) for engine in have}
     log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
+    # What cannot even be measured comes last, so that its own words say why nothing starts.
+    usable = [engine for engine in times if math.isfinite(times[engine])] or list(times)
+    order = sorted(usable, key=lambda engine: times[engine] * COARSER.get(engine, 1.0))
     if path:
+        _keep(path, {**known, key: order})
+    return order
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(known, dict):
+            return known
+    except (OSError, ValueError):
+        pass
+    log.warning("%s is damaged; measuring again", path)
+    return {}
+
+
+def _keep(path: Path, known: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**known, key: best}), encoding="utf-8")
+        part.write_text(json.dumps(known), encoding="utf-8")
         part.replace(path)
-    return best
+    except OSError as error:
+        log.warning("%s cannot be written (%s); measuring again next time", path, error.strerror)
 
 
 def _key(have: dict[str, str], spec: ModelSpec) -> str:
@@ -99,20 +134,20 @@ def _key(have: dict[str, str], spec: ModelSpec) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
-def _measure_apart(folder: Path, runtime: str) -> float:
-    """Seconds an image on one unit, or infinity if the runtime cannot run it."""
-    command = [sys.executable, "-m", "edged.engines.choose", str(folder), runtime]
+def _measure_apart(folder: Path, engine: str) -> float:
+    """Seconds an image on one unit, or infinity if the engine cannot run it."""
+    command = [sys.executable, "-m", "edged.engines.choose", str(folder), engine]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     try:
         return float(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        log.warning("engine %s cannot be measured: %s", runtime, done.stderr.strip()[-300:])
+        log.info("engine %s does not run here: %s", engine, done.stderr.strip()[-300:])
         return float("inf")
 
 
-def measure(folder: Path, runtime: str) -> float:
+def measure(folder: Path, name: str) -> float:
     """Median seconds for one image on one unit, in this process."""
-    loader = load(folder, read_spec(folder), runtime)
+    loader = _load(name, folder, read_spec(folder))
     engine = loader.open()
     try:
         times = []

@@ -89,6 +89,8 @@ class OnnxRuntimeLoader:
 
     def open(self) -> OnnxRuntimeEngine:
         """A context that shares the session."""
+        if self._session is None:
+            raise EngineError("The model was closed: load it again.")
         return OnnxRuntimeEngine(self._session, self._spec, self._batch)
 
     def close(self) -> None:

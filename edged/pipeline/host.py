@@ -32,7 +32,7 @@ from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict
 from edged.core.workers import Crew, Deadline, Worker
 from edged.pipeline.batch import Batcher
 from edged.pipeline.infer import UnitPool
-from edged.pipeline.qualify import qualify
+from edged.pipeline.qualify import first_qualified
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,25 @@ IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """How one model is to be hosted. `read` and `load` may raise ModelError, EngineError."""
+    """How one model is to be hosted. `recipes` load it, best first; all may raise EdgedErrors."""
 
     name: str
     folder: Path
     read: Callable[[], ModelSpec]
-    load: Callable[[ModelSpec], EngineLoader]
+    recipes: Callable[[ModelSpec], Sequence[Callable[[], EngineLoader]]]
     units: int | None = None
     max_units: int | None = None
     queue: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What one start made and its stop, or its failure, takes down."""
+
+    loader: EngineLoader
+    batcher: Batcher
+    pool: UnitPool
+    units: int
 
 
 @dataclass(slots=True)
@@ -59,11 +69,8 @@ class _Model:
     status: ModelStatus = ModelStatus.TRAINED
     message: str = "The model is not running."
     spec: ModelSpec | None = None
-    loader: EngineLoader | None = None
-    batcher: Batcher | None = None
-    pool: UnitPool | None = None
+    running: _Running | None = None
     settled: threading.Event = field(default_factory=threading.Event)
-    units: int = 1
     idle: int = 0
 
 
@@ -104,7 +111,8 @@ class Host:
         with self._lock:
             model.status = advance(model.status, Event.STOP, f"Model {name}")
             model.message = "The model is stopping."
-        self._tear_down(model)
+            running, model.running = model.running, None
+        self._tear_down(running, Reason.SHUTDOWN, "the model stopped before its turn came")
         with self._lock:
             model.status = advance(model.status, Event.STOPPED, f"Model {name}")
             model.message = "The model is not running."
@@ -118,13 +126,13 @@ class Host:
         """Seat a camera's job. Raises NotFound, WrongState, BadImage, Busy, ShuttingDown."""
         model = self._find(name)
         with self._lock:
-            status, spec, batcher = model.status, model.spec, model.batcher
+            status, spec, running = model.status, model.spec, model.running
         if status not in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
             raise WrongState(f"Model {name} is {status.value}: {model.message}")
-        if spec is None or batcher is None:
+        if spec is None or running is None:
             raise WrongState(f"Model {name} is not ready.")
         check_size(job.frame.image, spec)
-        batcher.offer(job)
+        running.batcher.offer(job)
 
     def detect(self, name: str, image: Image, deadline_ns: int = 0) -> Future[Inspection]:
         """Judge one picture that somebody waits for."""
@@ -140,14 +148,15 @@ class Host:
     def adjust(self) -> None:
         """Grow or shrink each pool between its bounds; called about once a second on main."""
         for model in self._models.values():
-            pool, batcher, most = model.pool, model.batcher, model.hosting.max_units
-            if pool is None or batcher is None or most is None:
+            running, most = model.running, model.hosting.max_units
+            if running is None or most is None:
                 continue
+            pool, batcher = running.pool, running.batcher
             size = pool.size
             if batcher.oldest_wait > GROW_WAIT and size < most:
                 pool.resize(size + 1)
                 model.idle = 0
-            elif batcher.waiting == 0 and size > model.units:
+            elif batcher.waiting == 0 and size > running.units:
                 model.idle += 1
                 if model.idle >= IDLE_TICKS:
                     pool.resize(size - 1)
@@ -160,7 +169,9 @@ class Host:
         for model in self._models.values():
             if model.status is ModelStatus.STARTING_HOSTING:
                 model.settled.wait(self._deadline.remaining(60.0))
-            self._tear_down(model)
+            with self._lock:
+                running, model.running = model.running, None
+            self._tear_down(running, Reason.SHUTDOWN, "edged stopped before its turn came")
 
     def _find(self, name: str) -> _Model:
         try:
@@ -189,16 +200,27 @@ class Host:
         hosting = model.hosting
         spec = hosting.read()
         worker.beat()
-        loader = hosting.load(spec)
+        recipes = hosting.recipes(spec)
         worker.beat()
-        engine = loader.open()
-        try:
-            off = qualify(engine, loader.name, spec, hosting.folder / "golden")
-        finally:
-            engine.close()
+        loader, off = first_qualified(recipes, spec, hosting.folder / "golden")
         worker.beat()
+        running = self._assemble(model, spec, loader)
+        with self._lock:
+            model.spec, model.running = spec, running
+            model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
+            model.message = "The model is running."
+        running.pool.resize(running.units)  # last: units that die at once find their model hosted
+        log.info(
+            "model %s runs on %s with %d units; golden scores differ by %.4f at most",
+            hosting.name,
+            loader.name,
+            running.units,
+            off,
+        )
+
+    def _assemble(self, model: _Model, spec: ModelSpec, loader: EngineLoader) -> _Running:
         tuning = loader.tuning
-        batcher = Batcher(spec.ref, hosting.queue, self._observer)
+        batcher = Batcher(spec.ref, model.hosting.queue, self._observer)
         pool = UnitPool(
             spec,
             loader,
@@ -206,28 +228,21 @@ class Host:
             batcher,
             self._crew,
             self._observer,
-            lambda why: self._lost(model, why),
+            lambda why: self._lost(model, batcher, why),
         )
-        units = hosting.units or tuning.units
-        pool.resize(units)
-        with self._lock:
-            model.spec, model.loader, model.batcher, model.pool = spec, loader, batcher, pool
-            model.units = units
-            model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
-            model.message = "The model is running."
-        log.info(
-            "model %s runs on %s with %d units; golden scores differ by %.4f at most",
-            hosting.name,
-            loader.name,
-            units,
-            off,
-        )
+        return _Running(loader, batcher, pool, model.hosting.units or tuning.units)
 
-    def _lost(self, model: _Model, why: str) -> None:
-        self._fail(model, f"Every inference unit ended: {why}")
-        if model.batcher is not None:
-            model.batcher.close()
-            model.batcher.abandon(Reason.ENGINE_FAILED, "every inference unit ended")
+    def _lost(self, model: _Model, batcher: Batcher, why: str) -> None:
+        message = f"Every inference unit ended: {why}"
+        with self._lock:
+            running = model.running
+            if running is None or running.batcher is not batcher:
+                return  # whoever stops it answers for its jobs
+            model.running = None
+            model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
+            model.message = message
+        log.error("model %s: %s", model.hosting.name, message)
+        self._tear_down(running, Reason.ENGINE_FAILED, "every inference unit ended")
 
     def _fail(self, model: _Model, message: str) -> None:
         log.error("model %s: %s", model.hosting.name, message)
@@ -235,16 +250,14 @@ class Host:
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
             model.message = message
 
-    def _tear_down(self, model: _Model) -> None:
-        with self._lock:
-            batcher, pool, loader = model.batcher, model.pool, model.loader
-            model.batcher = model.pool = model.loader = None
-        if batcher is None or pool is None or loader is None:
+    def _tear_down(self, running: _Running | None, reason: Reason, detail: str) -> None:
+        """Finish what waits, until the deadline; what still waits then is told why."""
+        if running is None:
             return
-        batcher.close()
-        pool.close(self._deadline)
-        batcher.abandon(Reason.SHUTDOWN, "the model stopped before its turn came")
-        loader.close()
+        running.batcher.close()
+        running.pool.close(self._deadline)
+        running.batcher.abandon(reason, detail)
+        running.loader.close()
 
 
 def check_size(image: Image, spec: ModelSpec) -> None:

@@ -60,8 +60,12 @@ class Publisher:
     def publish(self, inspection: Inspection) -> None:
         """The answer to an expected frame, on any thread; never raises."""
         queue = self._queues[inspection.frame.source]
+        sequence = inspection.frame.sequence
         with queue.lock:
-            queue.answered[inspection.frame.sequence] = inspection
+            if _superseded(inspection):  # nothing to deliver: it need not wait, nor be kept
+                queue.expected.remove(sequence)
+            else:
+                queue.answered[sequence] = inspection
             if queue.releasing:
                 return
             queue.releasing = True
@@ -69,9 +73,6 @@ class Publisher:
             self._deliver(ready)
 
     def _deliver(self, inspection: Inspection) -> None:
-        outcome = inspection.outcome
-        if isinstance(outcome, NoVerdict) and outcome.reason is Reason.SUPERSEDED:
-            return
         self._observer.inspected(inspection)
         for sink in self._sinks:
             try:
@@ -80,3 +81,8 @@ class Publisher:
                 log.error("sink %s lost inspection %s: %s", sink.name, inspection.id, error)
             except Exception:
                 log.exception("sink %s failed on inspection %s", sink.name, inspection.id)
+
+
+def _superseded(inspection: Inspection) -> bool:
+    outcome = inspection.outcome
+    return isinstance(outcome, NoVerdict) and outcome.reason is Reason.SUPERSEDED

@@ -6,6 +6,7 @@ error, never a guess. Manifests are read by manifest.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,10 @@ class Dataset:
 
 
 def read_dataset(path: Path, split: Split = "all") -> Dataset:
-    """Find the pictures at `path`: a folder with normal/, an MVTec folder, or a manifest file.
+    """Find the pictures at `path`.
 
+    A manifest file; a folder with normal/ and anomaly/; an MVTec folder; or a flat folder whose
+    pictures all say by their names what they are, as Lookout's tutorials do (test-normal-3.jpg).
     split: matters for the MVTec form only; `train` is train/good, `test` is test/.
     Raises BadDataset with a sentence that names the file (and line) and says what to do.
     """
@@ -72,6 +75,8 @@ def read_dataset(path: Path, split: Split = "all") -> Dataset:
         samples, kind = list(_mvtec(path, split)), "mvtec"
     elif (path / NORMAL).is_dir() or (path / ANOMALY).is_dir():
         samples, kind = list(_folders(path)), "folders"
+    elif named := _named(path):
+        samples, kind = named, "names"
     else:
         raise BadDataset(_unknown_form(path))
     if not samples:
@@ -102,7 +107,8 @@ def _unknown_form(path: Path) -> str:
         return f"{path}: holds {' and '.join(f'{p}/' for p in parts)}: point at one of them."
     return (
         f"{path}: is no data set: expected normal/ (and anomaly/), or train/good and test/ "
-        "(MVTec), or a manifest file (JSON lines)."
+        "(MVTec), or a manifest file (JSON lines), or pictures that all have either `normal` or "
+        "`anomaly` as a word of their names."
     )
 
 
@@ -121,6 +127,19 @@ def _folders(root: Path) -> Iterator[Sample]:
         parts = picture.relative_to(root / ANOMALY).parent.parts
         defect = "/".join(parts) or None
         yield Sample(picture, True, defect, _mask(root, parts, picture.stem))
+
+
+def _named(root: Path) -> list[Sample]:
+    """The pictures of a flat folder, or [] unless each name holds exactly one of the two words."""
+    samples = []
+    for picture in sorted(root.iterdir()):
+        if picture.suffix.lower() not in imaging.SUFFIXES or picture.name.startswith("."):
+            continue
+        words = {NORMAL, ANOMALY} & set(re.split(r"[^a-z]+", picture.stem.lower()))
+        if len(words) != 1:
+            return []
+        samples.append(Sample(picture, is_anomalous=words == {ANOMALY}))
+    return samples
 
 
 def _mvtec(root: Path, split: Split) -> Iterator[Sample]:

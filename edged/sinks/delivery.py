@@ -6,6 +6,8 @@ It must not block the inspecting threads for longer than it promises, nor forget
 Decision: a far end that refuses one topic must not hold up the others. A refused record puts its
 topic on hold; after a while one record of it is sent as a probe, and if that is taken the topic
 is read again from its first refused record. Order holds per topic, which is all MQTT promises.
+So the first record of a topic on a new connection goes alone, and its answer is awaited: were many
+out at once, a subscriber that comes back between two would get the later ones before the earlier.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 QUEUE = 1024
 """Messages that may wait in memory for the disk."""
 _LOAD = 256
+_LOADS = 16  # at a time, when they hold nothing but what must wait: results want their turn
 _AHEAD = 1024
 _FLUSH_SECONDS = 0.2
 _DISK_SECONDS = 1.0
@@ -158,9 +161,14 @@ class Replay:
         self._done: set[int] = set()
         self._done_since = 0.0
         self._holds: dict[str, _Hold] = {}
+        self._taking: set[str] = set()
+        """Topics of which the far end has taken a record on this connection."""
+        self._trial = 0
+        """The record that is out as the first of its topic; 0 = none."""
         self._cursor = 0
         self._ahead: deque[Row] = deque()
         self._complete = False
+        self._unread = False
 
     @property
     def backlog(self) -> int:
@@ -188,6 +196,8 @@ class Replay:
         """A new connection: whatever was out is unknown and goes again, in order."""
         self._out.clear()
         self._holds.clear()
+        self._taking.clear()
+        self._trial = 0
         self._rewind(1)
 
     def next(self, now: float) -> Row | None:
@@ -199,10 +209,11 @@ class Replay:
 
     def taken(self, row: Row, now: float) -> None:
         """The far end has this record."""
-        self._out.discard(row.seq)
+        self._answered(row)
         if not self._done:
             self._done_since = now
         self._done.add(row.seq)
+        self._taking.add(row.topic)
         hold = self._holds.get(row.topic)
         if hold is not None and hold.probe == row.seq:
             del self._holds[row.topic]
@@ -210,7 +221,7 @@ class Replay:
 
     def refused(self, row: Row, until: float) -> None:
         """The far end does not take this record: keep it, try its topic again at `until`."""
-        self._out.discard(row.seq)
+        self._answered(row)
         hold = self._holds.setdefault(row.topic, _Hold(row.seq, until))
         hold.first = min(hold.first, row.seq)
         hold.until = until
@@ -218,7 +229,9 @@ class Replay:
             hold.probe = 0
 
     def due(self) -> float:
-        """When a topic on hold should be probed; infinity if none."""
+        """When `next` should be asked again without news: a topic on hold, records unread."""
+        if self._unread:
+            return 0.0
         times = [hold.until for hold in self._holds.values() if not hold.probe]
         return min(times, default=float("inf"))
 
@@ -232,10 +245,15 @@ class Replay:
             self._outbox.acknowledge(self._done)
             self._done.clear()
 
+    def _answered(self, row: Row) -> None:
+        self._out.discard(row.seq)
+        if row.seq == self._trial:
+            self._trial = 0
+
     def _rewind(self, seq: int) -> None:
         self._cursor = min(self._cursor, seq - 1)
         self._ahead.clear()
-        self._complete = False
+        self._complete = self._unread = False
 
     def _next_probe(self, now: float) -> Row | None:
         for topic, hold in list(self._holds.items()):
@@ -252,8 +270,13 @@ class Replay:
         return None
 
     def _next_in_order(self) -> Row | None:
-        while self._ahead or not self._complete:
+        loads, self._unread = 0, False
+        while not self._trial and (self._ahead or not self._complete):
             if not self._ahead:
+                if loads == _LOADS:
+                    self._unread = True
+                    return None
+                loads += 1
                 self._ahead.extend(self._outbox.pending(self._cursor, _LOAD))
                 self._complete = len(self._ahead) < _LOAD
                 continue
@@ -263,6 +286,8 @@ class Replay:
                 continue
             hold = self._holds.get(row.topic)
             if hold is None:
+                if row.topic not in self._taking:
+                    self._trial = row.seq
                 return row
             hold.first = min(hold.first, row.seq)
         return None

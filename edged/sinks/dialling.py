@@ -62,10 +62,16 @@ C = TypeVar("C", bound=Connection)
 
 
 class Dialler(Generic[C]):
-    """Keeps one connection to the broker; worker thread only. Times are `time.monotonic()`."""
+    """Keeps one connection to the broker; worker thread only. Times are `time.monotonic()`.
 
-    def __init__(self, broker: str, make: Callable[[bool], C], crew: Crew, wake: Wake) -> None:
+    falls_back: try MQTT 3.1.1 with a broker that does not speak 5.
+    """
+
+    def __init__(
+        self, broker: str, make: Callable[[bool], C], crew: Crew, wake: Wake, falls_back: bool
+    ) -> None:
         self._broker = broker
+        self._may_fall_back = falls_back
         self._make = make
         self._crew = crew
         self._wake = wake
@@ -172,7 +178,7 @@ class Dialler(Generic[C]):
         return False, current.lost
 
     def _falls_back(self, current: C) -> bool:
-        if not current.five:
+        if not (current.five and self._may_fall_back):
             return False
         if current.refusal == _BAD_VERSION or current.lost.startswith(_NO_ANSWER):
             return True  # some 3.1.1 brokers wait for the rest of a CONNECT they misread

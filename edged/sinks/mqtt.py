@@ -262,6 +262,7 @@ class MqttSink:
             lambda five: _Link(config, access, _speaks_5(config, five)),
             self._crew,
             self._inbox.wake,
+            falls_back=config.version == "auto",
         )
         self._worker = self._crew.start(f"outbox-{self._name}", self._run)
 

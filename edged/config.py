@@ -74,6 +74,14 @@ class OpenCvCamera(_Camera):
     open_timeout: Seconds = 5.0
     read_timeout: Seconds = 2.0
 
+    @field_validator("source", mode="before")
+    @classmethod
+    def _device_or_address(cls, value: object) -> object:
+        # Otherwise `true` would be device 1, and a list two faults of no key in the file.
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValueError("must be a device number, rtsp://... or a video file")
+        return value
+
 
 class FolderCamera(_Camera):
     """Pictures of a folder, in the order of their names, as if a camera took them."""
@@ -186,14 +194,14 @@ class Config(_Section):
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
-    def _names_fit(self) -> Config:
+    def _parts_fit(self) -> Config:
         for kind, names in (
             ("models", [m.name for m in self.models]),
             ("cameras", [c.name for c in self.cameras]),
         ):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            if twice:
-                raise ValueError(f"{kind}: the name {twice[0]!r} is used twice")
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise _At((kind, index, "name"), f"{name!r} is used twice: choose another name")
         known = [m.name for m in self.models]
         for index, camera in enumerate(self.cameras):
             if camera.model not in known:
@@ -202,6 +210,8 @@ class Config(_Section):
                     ("cameras", index, "model"),
                     f"no model is called {camera.model!r} (models: {have})",
                 )
+        if self.grpc and self.grpc.socket is None and self.grpc.listen is None:
+            raise _At(("grpc",), "nobody could connect: set socket or listen")
         return self
 
 
@@ -272,36 +282,42 @@ def load(path: Path) -> Config:
 def _sentence(path: Path, lines: list[str], fault: Any) -> str:
     loc: tuple[str | int, ...] = tuple(fault["loc"])
     cause = fault.get("ctx", {}).get("error")
+    kind = ""
     if isinstance(cause, _At):
         loc = cause.loc
-    loc = tuple(part for part in loc if part not in ("opencv", "folder", "simulated"))
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
+    elif loc[0:1] == ("cameras",) and len(loc) > 2:  # cameras, index, kind, key
+        kind, loc = str(loc[2]), loc[:2] + loc[3:]
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        near = _nearest(str(loc[-1]), loc)
-        message = f"unknown key; {near}"
+        message = f"unknown key; {_nearest(str(loc[-1]), loc, kind)}"
     elif fault["type"] == "missing":
         message = "this key is required: add it"
     elif fault["type"] == "union_tag_not_found":
-        key, message = f"{key}.kind", "this key is required: opencv, folder or simulated"
+        loc, message = (*loc, "kind"), "this key is required: opencv, folder or simulated"
+    elif fault["type"] == "union_tag_invalid":
+        found = fault["ctx"]["tag"]
+        loc, message = (*loc, "kind"), f"must be opencv, folder or simulated (found {found!r})"
     elif "input" in fault and not isinstance(fault["input"], (dict, list)):
         message = f"{message} (found {fault['input']!r})"
-    return f"{path}:{locate(lines, loc)} {key or '-'}: {message}."
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
+    stop = "" if message.endswith("?") else "."
+    return f"{path}:{locate(lines, loc)} {key or '-'}: {message}{stop}"
 
 
-def _nearest(word: str, loc: tuple[str | int, ...]) -> str:
+def _nearest(word: str, loc: tuple[str | int, ...], kind: str) -> str:
     import difflib
 
-    sections: dict[str, tuple[type[BaseModel], ...]] = {
-        "models": (ModelConfig,),
-        "cameras": (OpenCvCamera, FolderCamera, SimulatedCamera),
-        "mqtt": (MqttConfig,),
-        "grpc": (GrpcConfig,),
-        "metrics": (MetricsConfig,),
-        "log": (LogConfig,),
+    cameras: dict[str, type[_Camera]] = {"opencv": OpenCvCamera, "folder": FolderCamera}
+    sections: dict[str, type[_Section]] = {
+        "models": ModelConfig,
+        "cameras": cameras.get(kind, SimulatedCamera),
+        "mqtt": MqttConfig,
+        "grpc": GrpcConfig,
+        "metrics": MetricsConfig,
+        "log": LogConfig,
     }
-    kinds = sections.get(str(loc[0]), (Config,)) if len(loc) > 1 else (Config,)
-    known = sorted({name for kind in kinds for name in kind.model_fields})
+    section = sections[str(loc[0])] if len(loc) > 1 else Config
+    known = sorted(section.model_fields)
     close = difflib.get_close_matches(word, known, 1)
     return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
 

@@ -39,6 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"edged: {error.filename} cannot be used ({error.strerror}).", file=sys.stderr)
+        return 1
     return code
 
 

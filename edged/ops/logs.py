@@ -54,6 +54,9 @@ def configure(level: Level, format: Format) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("edged").setLevel(level.upper())
     logging.captureWarnings(True)
+    # gRPC's core writes lines of its own form to standard error; what matters in them becomes an
+    # exception. Whoever sets the variable sees them again.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class JsonFormatter(logging.Formatter):

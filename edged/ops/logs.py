@@ -25,7 +25,7 @@ HIDDEN = "***"
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_KEY = re.compile(r"pass(word|wd|phrase)?$|secret|token$|credential|private_?key", re.I)
-_IN_URL = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
+_IN_URL = re.compile(r"(?<=://)[^\s/'\"]+(?=@)")  # up to the last @: a password may have one
 _IN_TEXT = re.compile(
     r"(?P<key>\b\w*(?:password|passwd|passphrase|secret|token))(?P<is>['\"]?\s*[=:]\s*)"
     r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;)}\]]+)",
@@ -85,11 +85,15 @@ class TextFormatter(logging.Formatter):
     """`2026-11-24T08:00:00.123Z WARNING edged.x: message key=value`, then any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text; more than one line only for a traceback or such a message."""
+        """The record as text; more than one line only for a traceback.
+
+        Names of files and parts come from outside: a line break in one must not begin a record.
+        """
         text = f"{_moment(record)} {record.levelname:<7} {record.name}: "
         text += redact(record.getMessage())
         for key, value in _extras(record):
             text += f" {key}={value}"
+        text = "\\n".join(text.splitlines())
         trace = _trace(self, record)
         return f"{text}\n{trace}" if trace else text
 

@@ -34,6 +34,7 @@ from edged.store.sequences import Sequences
 from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
+    from edged.agent.server import Doors
     from edged.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 STALE_SECONDS = 30.0
 START_SECONDS = 170.0
+REVIVE_SECONDS = 5.0
 
 
 class Tally(Observer):
@@ -97,6 +99,8 @@ class App:
         self._notifier = Notifier()
         self._failed = ""
         self._mqtt: MqttSink | None = None
+        self._doors: Doors | None = None
+        self._failed_since: dict[str, float] = {}
 
     def stop(self) -> None:
         """Ask `run` to end; from any thread or a signal handler."""
@@ -136,6 +140,8 @@ class App:
         publisher = Publisher(sinks, observer)
         stack.callback(host.close)
         self._start_models(host)
+        if self._doors is not None:
+            self._doors.set_serving(True)
         for camera in config.cameras:
             capture = Capture(
                 camera.name,
@@ -163,7 +169,7 @@ class App:
             doors = Doors(config.grpc, host, results, self._crew, observer, self._deadline)
             doors.start()
             stack.callback(doors.close)
-            doors.set_serving(True)
+            self._doors = doors
             sinks.append(results)
         if config.mqtt:
             from edged.sinks.mqtt import MqttSink
@@ -193,20 +199,35 @@ class App:
         )
 
     def _start_models(self, host: Host) -> None:
+        """Wait for all; one that fails is no reason to stop the lines of the others."""
         names = [m.name for m in self._config.models if m.autostart]
         for name in names:
             host.start(name)
         self._notifier.extend_timeout(START_SECONDS)
-        for name in names:
-            seen = host.wait(name, START_SECONDS)
-            if seen.status is not ModelStatus.HOSTED:
-                raise ConfigError(f"model {name} does not start: {seen.message}")
+        seen = [host.wait(name, START_SECONDS) for name in names]
+        failed = [s for s in seen if s.status is not ModelStatus.HOSTED]
+        if failed and len(failed) == len(seen):
+            raise ConfigError(*(f"model {s.name} does not start: {s.message}" for s in failed))
+
+    def _revive(self, host: Host) -> None:
+        """Start again what should run and has been failed for REVIVE_SECONDS."""
+        wanted = {m.name for m in self._config.models if m.autostart}
+        for model in host.models():
+            if model.name not in wanted or model.status is not ModelStatus.HOSTING_FAILED:
+                self._failed_since.pop(model.name, None)
+                continue
+            since = self._failed_since.setdefault(model.name, time.monotonic())
+            if time.monotonic() - since >= REVIVE_SECONDS:
+                del self._failed_since[model.name]
+                log.info("model %s failed; starting it again", model.name)
+                host.start(model.name)
 
     def _serve(self, host: Host) -> None:
         last_ping = 0.0
         interval = self._notifier.watchdog_interval
         while not self._stop.wait(min(TICK_SECONDS, (interval or 9.0) / 3)):
             host.adjust()
+            self._revive(host)
             self._say(host)
             stale = self._crew.stale(STALE_SECONDS)
             if stale:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from edged.core.types import Reason
 from tests.broker import Mosquitto, Subscriber, require_mosquitto
 from tests.conftest import HEIGHT, WIDTH
 
@@ -171,3 +172,44 @@ def test_a_config_fault_is_file_line_key_and_exit_code_2(tmp_path: Path, key: st
     assert done.returncode == 2
     name = key.partition(" ")[0]
     assert done.stderr.startswith(f"{config}:11 cameras[0].{name}: ")
+
+
+def judged(result: bytes) -> bool:
+    """Whether the flat form tells of a verdict; without one its reason must be the model."""
+    code = json.loads(result)["code"]
+    assert code in (0, Reason.MODEL_MISSING.code)
+    return code == 0
+
+
+def test_a_broken_model_stops_no_other_line_and_is_hosted_once_it_is_mended(
+    tmp_path: Path, model: Path
+) -> None:
+    require_mosquitto()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    whole = (damaged / "model.onnx").read_bytes()
+    (damaged / "model.onnx").write_bytes(whole[:1000])
+    camera = f'kind = "simulated"\nrate = 5\nwidth = {WIDTH}\nheight = {HEIGHT}'
+    second = f"""
+[[cameras]]
+name = "cam2"
+model = "washer"
+{camera}
+[[models]]
+name = "washer"
+path = "{damaged}"
+engine = "onnxruntime"
+"""
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/#") as plc:
+        config = configure(tmp_path, model, broker.port, camera, second)
+        daemon = subprocess.Popen([*EDGED, "run", "--config", str(config)])
+        try:
+            good, bad = "edged/cam1/result", "edged/cam2/result"
+            assert plc.wait_match(lambda m: m.topic == good and judged(m.payload), 60)
+            assert plc.wait_match(lambda m: m.topic == bad and not judged(m.payload), 60)
+            assert plc.wait_match(lambda m: m.topic == "edged/state" and b"error" in m.payload, 60)
+            (damaged / "model.onnx").write_bytes(whole)
+            assert plc.wait_match(lambda m: m.topic == bad and judged(m.payload), 60)
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0

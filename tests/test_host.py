@@ -235,16 +235,23 @@ def test_an_engine_that_dies_while_the_model_stops_still_answers_everybody() -> 
 
 
 def test_a_unit_left_behind_by_a_stop_does_not_harm_the_model_started_after_it() -> None:
-    old = FakeLoader(open_gate=False, fails=lambda: True)
+    old = FakeLoader(fails=lambda: True)
     with Line(old, FakeLoader()) as line:
         line.start()
-        fill(line, old, 0)
+        for _ in range(FAILURES - 1):
+            assert outcome(line.detect()) is EngineError
+            assert old.entered.acquire(timeout=PATIENCE)
+        old.gate.clear()
+        (in_hand,) = fill(line, old, 0)
         line.deadline.set(0.0)
         line.host.stop("m")
         assert line.start().status is ModelStatus.HOSTED
         old.gate.set()
-        assert outcome(line.detect()) is None
+        assert outcome(in_hand) is EngineError
+        # Of the units called so, only the new one remains.
+        assert wait_until(lambda: [t.name for t in threading.enumerate()].count("unit-m-1") == 1)
         assert line.status is ModelStatus.HOSTED
+        assert outcome(line.detect()) is None
 
 
 def test_a_failed_model_can_be_started_again() -> None:

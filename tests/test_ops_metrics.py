@@ -185,16 +185,16 @@ def test_strangers_cannot_make_series_without_end(page: Page) -> None:
     assert found["edged_grpc_request_seconds_count{method=other}"] == 50
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics/", "/metric", "/../metrics", "/favicon.ico"])
-def test_another_path_is_404_and_says_where_the_metrics_are(path: str, page: Page) -> None:
-    status, _, text = page.ask(path)
-    assert status == 404
-    assert "The metrics are at /metrics" in text
+def test_another_path_is_404_and_says_where_the_metrics_are(page: Page) -> None:
+    for path in ("/", "/metrics/", "/metric", "/../metrics", "/favicon.ico"):
+        status, _, text = page.ask(path)
+        assert status == 404, path
+        assert "The metrics are at /metrics" in text
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_another_method_is_refused(method: str, page: Page) -> None:
-    assert page.ask(method=method)[0] == 501
+def test_another_method_is_refused(page: Page) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert page.ask(method=method)[0] == 501, method
 
 
 def test_a_query_changes_nothing(page: Page) -> None:

@@ -158,19 +158,32 @@ def test_a_daemon_that_hangs_is_killed_and_started_again(service: Service) -> No
 
 def test_only_the_daemon_and_root_read_what_the_administrator_put_there(service: Service) -> None:
     box = service.box
-    folder = "/etc/edged"
-    names = [
-        folder,
-        f"{folder}/credentials",
-        f"{folder}/edged.toml",
-        f"{folder}/credentials/broker",
-    ]
-    modes = box.run("stat", "--format=%U:%G %a", *names).splitlines()
-    assert modes == ["root:edged 750", "root:edged 750", "edged:root 640", "edged:root 400"]
+    modes = {
+        "/etc/edged": "root:edged 750",
+        "/etc/edged/credentials": "root:edged 750",
+        "/etc/edged/edged.toml": "edged:root 640",
+        "/etc/edged/credentials/broker": "edged:root 400",
+        "/var/lib/edged": "edged:edged 700",
+        "/var/lib/edged/models": "edged:edged 750",
+    }
+    assert box.run("stat", "--format=%U:%G %a", *modes).splitlines() == list(modes.values())
+    box.run("systemd-tmpfiles", "--create", "/opt/edged/source/systemd/edged.tmpfiles.conf")
+    assert box.run("stat", "--format=%U:%G %a", *modes).splitlines() == list(modes.values())
     daemon = ("setpriv", "--reuid=edged", "--regid=edged", "--clear-groups")
     client = ("setpriv", "--reuid=nobody", "--regid=edged", "--clear-groups")
-    for name in names[2:]:
+    for name in ("/etc/edged/edged.toml", "/etc/edged/credentials/broker"):
         assert box.run(*daemon, "cat", name)
         with pytest.raises(subprocess.CalledProcessError) as refused:
             box.run(*client, "cat", name)
         assert "Permission denied" in refused.value.stderr
+
+
+def test_the_user_of_the_service_cannot_log_in_and_the_device_groups_exist(
+    service: Service,
+) -> None:
+    box = service.box
+    name, _, _, _, _, home, shell = box.run("getent", "passwd", "edged").strip().split(":")
+    assert (name, home) == ("edged", "/var/lib/edged")
+    assert shell.endswith("/nologin")
+    found = box.run("getent", "group", "edged", "video", "render").splitlines()
+    assert [line.partition(":")[0] for line in found] == ["edged", "video", "render"]

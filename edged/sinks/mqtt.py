@@ -269,7 +269,7 @@ class MqttSink:
     def accept(self, inspection: Inspection) -> None:
         """Take one record. Waits at most 1 s for a stalled disk, then raises SinkError.
 
-        A record that is refused is not published at all: no OK goes out that nobody can prove.
+        One that is refused is not published at all; the result of one taken waits for no disk.
         """
         base = f"{self._config.prefix}/{inspection.frame.source}"
         record = results.dumps(results.full(inspection))

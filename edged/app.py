@@ -318,6 +318,11 @@ def check(path: Path) -> Config:
                 f"{path}:{line} cameras[{index}].path: no folder {camera.path}; "
                 "create it or correct the path."
             )
+    for key in ("password_file", "ca_file", "cert_file", "key_file"):
+        file = getattr(config.mqtt, key, None)
+        if file is not None and not file.is_file():
+            line = configuration.locate(lines, ("mqtt", key))
+            problems.append(f"{path}:{line} mqtt.{key}: no file {file}; correct the path.")
     if problems:
         raise ConfigError(*problems)
     return config

@@ -141,6 +141,8 @@ class MqttConfig(_Section):
             raise ValueError(
                 f"a password would travel in clear text to {self.host}: set tls = true"
             )
+        if self.password_file and not self.username:
+            raise ValueError("password_file needs a username beside it")
         if bool(self.cert_file) != bool(self.key_file):
             raise ValueError("cert_file and key_file go together: give both or neither")
         return self

@@ -86,7 +86,9 @@ def detect(
 ) -> Iterator[dict[str, Any]]:
     """One object per picture: its verdict in DetectAnomalyResult form, or `error`."""
     with Judge(model, engine) as judge:
-        for path in pictures(paths):
+        files = list(pictures(paths))
+        overlays = _distinct(files)
+        for path in files:
             try:
                 image = imaging.read(path)
             except BadImage as error:
@@ -102,10 +104,21 @@ def detect(
             }
             if heatmaps is not None and verdict.heatmap is not None:
                 heatmaps.mkdir(parents=True, exist_ok=True)
-                target = heatmaps / f"{path.stem}.heatmap.png"
+                target = heatmaps / overlays[path]
                 imaging.write_png(target, imaging.heatmap_overlay(image, verdict.heatmap))
                 found["heatmap"] = str(target)
             yield found
+
+
+def _distinct(files: list[Path]) -> dict[Path, str]:
+    """A name for each overlay: the picture's own, and its folders' before it where two share it."""
+    names: dict[Path, str] = {}
+    for path in files:
+        name, parents = path.stem, list(path.resolve().parents)
+        while f"{name}.heatmap.png" in names.values() and parents:
+            name = f"{parents.pop(0).name}-{name}"
+        names[path] = f"{name}.heatmap.png"
+    return names
 
 
 def pictures(paths: list[Path]) -> Iterator[Path]:

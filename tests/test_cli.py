@@ -256,3 +256,54 @@ def test_a_state_folder_that_cannot_be_made_ends_run_with_one_sentence(
     code, said = run(configure(tmp_path, model, state="taken"))
     assert code == 1
     assert said == [f"edged: {taken} cannot be used (File exists)."]
+
+
+def test_pictures_of_one_name_get_an_overlay_each(
+    tmp_path: Path, model: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = next(p for p in sorted(parts.rglob("*.png")))
+    for folder in ("left", "right"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(picture, tmp_path / folder / "part.png")
+    out = tmp_path / "out"
+    words = ["detect", str(model), str(tmp_path / "left"), str(tmp_path / "right")]
+    assert main([*words, "--engine", "onnxruntime", "--heatmaps", str(out), "--json"]) == 0
+    named = [json.loads(line)["heatmap"] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(named) == sorted(str(p) for p in out.iterdir())
+    assert len(named) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("threshold", None, "key 'threshold' is missing"),
+        ("threshold", 7, "threshold 7.0 is not within 0 to 1"),
+        ("golden", ["a.png"], "has wrong values"),
+    ],
+)
+def test_a_model_folder_with_a_wrong_spec_is_a_sentence(
+    tmp_path: Path,
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    value: object,
+    words: str,
+) -> None:
+    other = tmp_path / "model"
+    shutil.copytree(model, other)
+    facts = json.loads((other / "spec.json").read_text(encoding="utf-8"))
+    facts[key] = value
+    if value is None:
+        del facts[key]
+    (other / "spec.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert main(["detect", str(other), str(tmp_path)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_check_says_which_file_of_the_broker_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edged.toml"
+    config.write_text('[mqtt]\nusername = "line"\npassword_file = "gone"\n', encoding="utf-8")
+    assert main(["check", "--config", str(config)]) == 2
+    assert f"{config}:3 mqtt.password_file: no file {tmp_path / 'gone'}" in capsys.readouterr().err

@@ -139,7 +139,7 @@ class Metrics(Observer):
         self.frames_dropped = count(
             "frames_dropped", "Jobs that ended without inference.", "camera", "reason"
         )
-        self.camera_up = gauge("camera_up", "1 while the camera delivers.", "camera")
+        self.camera_up = gauge("camera_up", "0 while the camera is lost.", "camera")
         self.camera_reconnects = count(
             "camera_reconnects", "Times the camera came back after it was lost.", "camera"
         )

@@ -40,8 +40,10 @@ def read_spec(folder: Path, name: str | None = None) -> ModelSpec:
         raise ModelError(f"{path}: is not of format {FORMAT}; train the model again.")
     try:
         spec = _parse(data, name or folder.resolve().name)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: {error!r} is missing or wrong; train it again.") from error
+    except KeyError as error:
+        raise ModelError(f"{path}: key {error} is missing; train the model again.") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: has wrong values ({error}); train the model again.") from error
     check_model_file(folder / MODEL, spec.ref.sha256)
     return spec
 
@@ -51,7 +53,7 @@ def _parse(data: dict[str, Any], name: str) -> ModelSpec:
     images = data.get("image_size")
     threshold = float(data["threshold"])
     if not 0.0 <= threshold <= 1.0 or not math.isfinite(threshold):
-        raise ValueError("threshold")
+        raise ValueError(f"threshold {threshold} is not within 0 to 1")
     return ModelSpec(
         ref=ModelRef(name, str(data["version"]), str(data["sha256"])),
         height=int(size["height"]),

@@ -96,7 +96,10 @@ class OpenVinoLoader:
         """A context with its own infer request."""
         if self._compiled is None:
             raise EngineError("The model was closed: load it again.")
-        return OpenVinoEngine(self._compiled, self._spec, self._batch)
+        try:
+            return OpenVinoEngine(self._compiled, self._spec, self._batch)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {str(error).splitlines()[0]}") from error
 
     def close(self) -> None:
         """Let go of the compiled model."""

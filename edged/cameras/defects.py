@@ -88,7 +88,8 @@ def _blob(
 
 def _stain(layer: Layer, design: Design, rng: np.random.Generator) -> None:
     inside = _blob(layer, design, rng, rng.uniform(26, 44))
-    _paint(layer, np.clip(inside / (4 * design.scale), 0, 1) * 0.72, (28.0, 62.0, 96.0))
+    cover = np.asarray(np.clip(inside / (4 * design.scale), 0, 1) * 0.72, np.float32)
+    _paint(layer, cover, (28.0, 62.0, 96.0))
 
 
 def _chip(layer: Layer, design: Design, rng: np.random.Generator) -> None:

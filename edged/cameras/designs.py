@@ -176,8 +176,7 @@ def _turned(
     rng: np.random.Generator, r: Floats, angle: Floats, pitch: float, depth: float
 ) -> Floats:
     """Concentric tool marks: a random profile over the radius that wavers along the turn."""
-    profile = rng.normal(0.0, 1.0, 400)
-    profile = np.convolve(profile, [0.25, 0.5, 0.25], "same")
+    profile = np.convolve(rng.normal(0.0, 1.0, 400), [0.25, 0.5, 0.25], "same")
     marks = np.interp((r + 0.35 * np.sin(3 * angle)) / pitch * 2, np.arange(400), profile)
     waver = 0.75 + 0.25 * np.cos(2 * angle + r / 40)
     brushed = rng.normal(0.0, 2.0, r.shape)

@@ -101,7 +101,7 @@ def fixed_signs(columns: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Turn each column so that its largest entry is positive: one form of many equal ones."""
     largest = np.argmax(np.abs(columns), axis=-2, keepdims=True)
     signs = np.sign(np.take_along_axis(columns, largest, axis=-2))
-    return columns * np.where(signs == 0, 1, signs)
+    return np.asarray(columns * np.where(signs == 0, 1, signs))
 
 
 def augmented(image: Image, rng: np.random.Generator) -> Image:

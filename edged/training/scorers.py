@@ -177,7 +177,8 @@ def fit_supervised(vectors: Floats, anomalous: npt.NDArray[np.bool_]) -> Supervi
     system: npt.NDArray[Any] = np.zeros((count + 1, count + 1))
     system[:count, :count] = kernel = rows @ rows.T
     system[:count, count] = system[count, :count] = 1.0
-    alpha, bias = np.zeros(count), 0.0
+    alpha: npt.NDArray[Any] = np.zeros(count)
+    bias = 0.0
     for _ in range(NEWTON_STEPS):
         logits = kernel @ alpha + bias
         chance = 1.0 / (1.0 + np.exp(-np.clip(logits, -40, 40)))

@@ -289,13 +289,16 @@ def test_a_reader_that_never_reads_does_not_stop_the_end(tmp_path: Path) -> None
 
 
 def test_a_client_that_leaves_is_forgotten(
-    served: Served, stub: pb_grpc.InspectionsStub, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(results_room.MAX_WATCHERS + 1):
-        call = watch(stub)
-        served.accept(1)
-        call.cancel()
-        assert served.observer.codes.get(timeout=20) == "CANCELLED"
+    clients = results_room.MAX_WATCHERS + 1
+    room = serving(tmp_path, capacity=clients)  # a fuller one would pass new watchers by
+    with room as served, grpc.insecure_channel(served.target) as channel:
+        for _ in range(clients):
+            call = watch(pb_grpc.InspectionsStub(channel))
+            served.accept(1)
+            call.cancel()
+            assert served.observer.codes.get(timeout=20) == "CANCELLED"
     assert caplog.text == ""
 
 

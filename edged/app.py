@@ -8,17 +8,18 @@ doors close. Main owns signals (the handler sets a flag), the watchdog and that 
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged import config as configuration
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
-from edged.core.errors import ConfigError
+from edged.core.errors import ConfigError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer, Observers
 from edged.core.protocols import Camera, Sink
@@ -30,6 +31,7 @@ from edged.ops.systemd import Notifier
 from edged.pipeline.capture import Capture
 from edged.pipeline.host import Host, Hosting
 from edged.pipeline.publish import Publisher
+from edged.store.claim import claim
 from edged.store.sequences import Sequences
 from edged.wire.spec import read_spec
 
@@ -43,6 +45,8 @@ TICK_SECONDS = 1.0
 STALE_SECONDS = 30.0
 START_SECONDS = 170.0
 REVIVE_SECONDS = 5.0
+FAREWELL_SECONDS = 20.0  # beyond the deadline, for what parts politely
+STARTING = ModelStatus.STARTING_HOSTING
 
 
 class Tally(Observer):
@@ -51,7 +55,7 @@ class Tally(Observer):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.cameras: dict[str, dict[str, int]] = {}
-        self.lost: frozenset[str] = frozenset()
+        self.delivering: frozenset[str] = frozenset()
 
     def inspected(self, inspection: Inspection) -> None:
         """Count one record of its camera."""
@@ -64,9 +68,9 @@ class Tally(Observer):
         self._count(camera, "skipped")
 
     def camera_state(self, camera: str, up: bool, detail: str) -> None:
-        """Remember which cameras are lost."""
+        """Remember which cameras deliver."""
         with self._lock:
-            self.lost = self.lost - {camera} if up else self.lost | {camera}
+            self.delivering = self.delivering | {camera} if up else self.delivering - {camera}
 
     def _count(self, camera: str, what: str) -> None:
         with self._lock:
@@ -92,7 +96,9 @@ class App:
         self.tally = Tally()
         self._config = config
         self._until_cameras_end = until_cameras_end
-        self._stop = threading.Event()
+        # Not an Event: its lock is not reentrant, and a signal handler runs within main's wait.
+        self._wishes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stopping = False
         self._deadline = Deadline()
         self._crew = Crew(self._crashed)
         self._captures: list[Capture] = []
@@ -101,30 +107,38 @@ class App:
         self._mqtt: MqttSink | None = None
         self._doors: Doors | None = None
         self._failed_since: dict[str, float] = {}
+        self._said = ""
 
     def stop(self) -> None:
         """Ask `run` to end; from any thread or a signal handler."""
-        self._stop.set()
+        self._stopping = True
+        self._wishes.put("stop")
 
     def run(self, signals: bool = True) -> None:
         """Start, serve, stop. Raises an EdgedError if it cannot start."""
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._stop.set())
+                signal.signal(number, lambda *_: self.stop())
         with ExitStack() as stack:
             stack.callback(self._crew_gone)
             host = self._start(stack)
-            self._say(host)
-            self._notifier.ready(self._status(host))
-            log.info("ready: %s", self._status(host))
-            self._serve(host)
+            if not self._stopping:
+                self._said = self._status(host)
+                self._notifier.ready(self._said)
+                log.info("ready: %s", self._said)
+                self._say(host)
+                self._serve(host)
             self._notifier.stopping()
+            self._notifier.extend_timeout(self._config.stop_seconds + FAREWELL_SECONDS)
+            if self._doors is not None:
+                self._doors.set_serving(False)
             self._deadline.set(self._config.stop_seconds)
             log.info("stopping within %.0f s", self._config.stop_seconds)
 
     def _start(self, stack: ExitStack) -> Host:
         config = self._config
         config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        stack.enter_context(claim(config.state_dir))
         metrics = Metrics(self._crew)
         observer = Observers(metrics, self.tally)
         if config.metrics:
@@ -138,10 +152,9 @@ class App:
         host = Host(hostings, self._crew, observer, self._deadline)
         sinks = self._start_sinks(stack, host, observer)
         publisher = Publisher(sinks, observer)
+        stack.callback(publisher.close)
         stack.callback(host.close)
         self._start_models(host)
-        if self._doors is not None:
-            self._doors.set_serving(True)
         for camera in config.cameras:
             capture = Capture(
                 camera.name,
@@ -151,6 +164,7 @@ class App:
                 sequences.next,
                 self._crew,
                 observer,
+                camera.patience,
             )
             self._captures.append(capture)
         stack.callback(self._stop_captures)
@@ -204,7 +218,12 @@ class App:
         for name in names:
             host.start(name)
         self._notifier.extend_timeout(START_SECONDS)
-        seen = [host.wait(name, START_SECONDS) for name in names]
+        until = time.monotonic() + START_SECONDS
+        seen = [host.wait(name, 0) for name in names]
+        while time.monotonic() < until and any(s.status is STARTING for s in seen):
+            if self._wished(0.1):
+                return
+            seen = [host.wait(name, 0) for name in names]
         failed = [s for s in seen if s.status is not ModelStatus.HOSTED]
         if failed and len(failed) == len(seen):
             raise ConfigError(*(f"model {s.name} does not start: {s.message}" for s in failed))
@@ -220,12 +239,13 @@ class App:
             if time.monotonic() - since >= REVIVE_SECONDS:
                 del self._failed_since[model.name]
                 log.info("model %s failed; starting it again", model.name)
-                host.start(model.name)
+                with suppress(WrongState):  # somebody else started it a moment ago
+                    host.start(model.name)
 
     def _serve(self, host: Host) -> None:
         last_ping = 0.0
         interval = self._notifier.watchdog_interval
-        while not self._stop.wait(min(TICK_SECONDS, (interval or 9.0) / 3)):
+        while not self._wished(min(TICK_SECONDS, (interval or 9.0) / 3)):
             host.adjust()
             self._revive(host)
             self._say(host)
@@ -238,6 +258,12 @@ class App:
             if self._until_cameras_end and all(c.ended.is_set() for c in self._captures):
                 return
 
+    def _wished(self, seconds: float) -> bool:
+        """Wait for the wish to stop."""
+        with suppress(queue.Empty):
+            self._wishes.get(timeout=seconds)
+        return self._stopping
+
     def _stop_captures(self) -> None:
         for capture in self._captures:
             capture.stop()
@@ -246,18 +272,31 @@ class App:
 
     def _status(self, host: Host) -> str:
         hosted = sum(m.status is ModelStatus.HOSTED for m in host.models())
-        return f"{hosted} of {len(host.models())} models hosted, {len(self._captures)} cameras"
+        delivering = len(self.tally.delivering)
+        return (
+            f"{hosted} of {len(host.models())} models hosted, "
+            f"{delivering} of {len(self._captures)} cameras deliver"
+        )
 
     def _say(self, host: Host) -> None:
-        """Tell the PLC's state topic whether every model and camera works."""
+        """Tell PLC, MES and systemd whether every model and camera that should work does."""
+        hosted = {m.name for m in host.models() if m.status is ModelStatus.HOSTED}
+        if self._doors is not None:
+            self._doors.set_serving(bool(hosted) or not self._config.models)
         if self._mqtt is not None:
-            models = all(m.status is ModelStatus.HOSTED for m in host.models())
-            cameras = not self.tally.lost
-            self._mqtt.set_state("ready" if models and cameras else "error")
+            wanted = {m.name for m in self._config.models if m.autostart}
+            wanted |= {c.model for c in self._config.cameras}
+            cameras = {c.name for c in self._config.cameras}
+            whole = wanted <= hosted and cameras <= self.tally.delivering
+            self._mqtt.set_state("ready" if whole else "error")
+        status = self._status(host)
+        if status != self._said:
+            self._said = status
+            self._notifier.status(status)
 
     def _crashed(self, worker: Worker) -> None:
         self._failed = worker.name
-        self._stop.set()
+        self.stop()
 
     def _crew_gone(self) -> None:
         if self._failed:

@@ -1,8 +1,8 @@
 """The configuration file: TOML in, a frozen Config out; an error names file, line and key.
 
 Nothing here opens a device, a port or a model: `edged check` may run anywhere. Defaults are
-safe: every listener is off or on loopback, and what leaves loopback must be encrypted and
-authenticated.
+safe: every listener is off or on loopback, and what leaves loopback is encrypted and authenticated
+unless the file says otherwise in so many words.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ class _Camera(_Section):
     model: Name
     """The model that judges this camera's parts."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds that opening it or waiting for one picture may rightly take."""
+        rate = getattr(self, "rate", 0.0)
+        return 1.0 / rate if rate else 0.0
+
 
 class OpenCvCamera(_Camera):
     """V4L2 device, RTSP stream or video file through OpenCV."""
@@ -73,6 +79,11 @@ class OpenCvCamera(_Camera):
     fps: float | None = Field(default=None, gt=0, le=1000)
     open_timeout: Seconds = 5.0
     read_timeout: Seconds = 2.0
+
+    @property
+    def patience(self) -> float:
+        """A driver may try a timeout several times before it gives up (seen: three times)."""
+        return 3.0 * max(self.open_timeout, self.read_timeout)
 
     @field_validator("source", mode="before")
     @classmethod
@@ -132,15 +143,25 @@ class MqttConfig(_Section):
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    plaintext: bool = False
+    """Use a broker on another machine without TLS or without a login: a closed machine network."""
     max_rows: int = Field(default=1_000_000, ge=100)
     """Records kept while the broker is away; beyond it the oldest go, counted."""
 
     @model_validator(mode="after")
-    def _credentials_travel_encrypted(self) -> MqttConfig:
-        if self.username and not self.tls and not is_loopback(self.host):
-            raise ValueError(
-                f"a password would travel in clear text to {self.host}: set tls = true"
-            )
+    def _beyond_loopback_is_safe(self) -> MqttConfig:
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise ValueError("certificates are given, but tls is not on: set tls = true")
+        if not is_loopback(self.host):
+            if self.username and not self.tls:
+                raise ValueError(
+                    f"a password would travel in clear text to {self.host}: set tls = true"
+                )
+            if not (self.tls and (self.username or self.cert_file)) and not self.plaintext:
+                raise ValueError(
+                    f"{self.host} is another machine: set tls = true and a username or a "
+                    "certificate, or plaintext = true if the network between is closed"
+                )
         if self.password_file and not self.username:
             raise ValueError("password_file needs a username beside it")
         if bool(self.cert_file) != bool(self.key_file):
@@ -155,7 +176,7 @@ class GrpcConfig(_Section):
     """Unix socket; its permissions (0660) are the authentication."""
     listen: str | None = None
     """`127.0.0.1:PORT`; loopback only."""
-    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=4 * 1024 * 1024)
+    max_message_bytes: int = Field(default=32 * 1024 * 1024, ge=4 * 1024 * 1024)
 
     @field_validator("listen")
     @classmethod

@@ -303,12 +303,12 @@ class Line:
         """Ask for a verdict on one picture."""
         return self.host.detect("m", picture(level), deadline_ns)
 
-    def capture(self, camera: Camera) -> Capture:
+    def capture(self, camera: Camera, patience: float = 0.0) -> Capture:
         """Read a camera into the model, its answers into `records`."""
         publisher = Publisher([self.records], self.ears)
         offer = lambda job: self.host.offer("m", job)  # noqa: E731 - as the daemon binds it
         capture = Capture(
-            "cam", camera, offer, publisher, self._next_sequence, self.crew, self.ears
+            "cam", camera, offer, publisher, self._next_sequence, self.crew, self.ears, patience
         )
         self._captures.append(capture)
         capture.start()

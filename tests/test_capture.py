@@ -124,6 +124,17 @@ def test_a_source_that_ends_is_closed_and_not_opened_again() -> None:
     assert (camera.opened, camera.closed) == (1, 1)
 
 
+def test_a_camera_that_is_slow_by_nature_is_no_sign_of_a_stuck_thread() -> None:
+    camera = SlowToOpen()
+    with Line(FakeLoader()) as line:
+        line.start()
+        capture = line.capture(camera, patience=3600.0)
+        assert camera.opening.wait(PATIENCE)
+        assert line.crew.ages()["capture-cam"] == 0.0
+        capture.stop()
+        assert capture.ended.wait(PATIENCE)
+
+
 class SlowToOpen(FakeCamera):
     """FAKE device whose open takes until the stop."""
 

@@ -133,6 +133,22 @@ FAULTS = {
         "mqtt",
         "would travel in clear text to 10.0.0.1: set tls = true.",
     ),
+    "a broker elsewhere without TLS": (
+        '[mqtt]  #!\nhost = "10.0.0.1"',
+        "mqtt",
+        "10.0.0.1 is another machine: set tls = true and a username or a certificate, or "
+        "plaintext = true if the network between is closed.",
+    ),
+    "certificates without TLS": (
+        '[mqtt]  #!\nca_file = "ca.pem"',
+        "mqtt",
+        "certificates are given, but tls is not on: set tls = true.",
+    ),
+    "a password without a user": (
+        '[mqtt]  #!\npassword_file = "secret"',
+        "mqtt",
+        "password_file needs a username beside it.",
+    ),
     "half of a certificate": (
         '[mqtt]  #!\ntls = true\ncert_file = "x.pem"',
         "mqtt",
@@ -235,7 +251,8 @@ def test_relative_paths_start_at_the_folder_of_the_file(
     device = opencv.replace("film", "device")
     text = (
         f'state_dir = "state"\n{MODEL}{FOLDER}path = "/pictures"\n{opencv}source = "film.avi"\n'
-        f'{device}source = "no-file"\n[mqtt]\nca_file = "ca.pem"\n[grpc]\nsocket = "s"\n'
+        f'{device}source = "no-file"\n[mqtt]\ntls = true\nca_file = "ca.pem"\n'
+        '[grpc]\nsocket = "s"\n'
     )
     (line / "edged.toml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(elsewhere)
@@ -263,6 +280,9 @@ def test_the_shipped_file_parses_and_lacks_only_its_model(
 def test_the_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     path = tmp_path / "edged.toml"
+    # Its certificates are examples in comments, and only right with TLS.
+    assert "\ntls = false" in text
+    text = text.replace("\ntls = false", "\ntls = true")
     path.write_text(re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.M), encoding="utf-8")
     whole = config.load(path)
     assert {type(c) for c in whole.cameras} == {
@@ -282,6 +302,7 @@ def test_the_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None
                 field.is_required()
                 or field.default is None
                 or isinstance(shown, (tuple, BaseModel))
+                or name == "tls"
             ):
                 continue
             assert shown == field.default, f"{type(section).__name__}.{name}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +99,10 @@ def test_sigterm_under_load_loses_no_accepted_inspection(tmp_path: Path, model: 
         assert daemon.returncode == 0
         mes.wait_for(total, 20)
         found = records(mes, "edged/cam1/full")
-    assert [r["seq"] for r in found] == list(range(1, total + 1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "sequences.sqlite")) as numbers:
+        ((free,),) = numbers.execute("SELECT free FROM sequences")
+    # Every number that a frame was given came out, also those that waited at the signal.
+    assert [r["seq"] for r in found] == list(range(1, free)) == list(range(1, total + 1))
     assert all(r["simulated"] is True for r in found)
 
 
@@ -163,6 +168,24 @@ def test_a_camera_that_is_not_there_is_a_state_and_no_crash(tmp_path: Path, mode
         finally:
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait(30) == 0
+
+
+def test_a_spare_model_that_nobody_started_is_no_error(tmp_path: Path, model: Path) -> None:
+    require_mosquitto()
+    camera = f'kind = "simulated"\nwidth = {WIDTH}\nheight = {HEIGHT}'
+    spare = f'[[models]]\nname = "spare"\npath = "{model}"\nautostart = false'
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/state") as plc:
+        config = configure(tmp_path, model, broker.port, camera, spare)
+        daemon = subprocess.Popen([*EDGED, "run", "--config", str(config)])
+        try:
+            assert plc.wait_match(lambda m: b'"st":"ready"' in m.payload, 60)
+            said = run("run", "--config", str(config))
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+    assert said.returncode == 1, "two daemons would give the same sequence numbers"
+    assert "is in use by another edged" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.parametrize("key", ["expossure = 1", "rate = -1"])

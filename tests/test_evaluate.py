@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from edged import imaging
-from edged.cli import main
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import Verdict
 from edged.training.dataset import Dataset, Sample
 from edged.training.evaluate import enlarged, evaluate, mask_pixels
-from tests.shared_data import shared_data
 
 
 def quiet(stage: str, done: int, total: int, **facts: object) -> None:
@@ -132,19 +125,3 @@ def test_maps_are_enlarged_linearly_between_centres():
     grown = enlarged(np.array([[0.0, 4.0]], np.float32), 2, 4)
     np.testing.assert_allclose(grown, [[0, 1, 3, 4], [0, 1, 3, 4]])
     np.testing.assert_allclose(enlarged(np.ones((3, 5), np.float32), 7, 11), 1.0)
-
-
-def test_the_tutorials_test_pictures_are_evaluated_from_the_command_line(tmp_path: Path) -> None:
-    cookies = shared_data("cookies/getting-started")
-    manifest = cookies / "dataset-files/manifests/template.manifest"
-    model = tmp_path / "cookies"
-    assert main(["train", str(manifest), "--output", str(model), "--json"]) == 0
-    assert (model / "model.onnx").stat().st_size < 40_000_000
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        assert main(["evaluate", str(model), str(cookies / "test-images"), "--json"]) == 0
-    report = json.loads(said.getvalue())
-    assert report["images"] == 22
-    assert report["auroc"] >= 0.98
-    rates = ("precision", "recall", "f1", "false_reject_rate", "escape_rate")
-    assert all(0 <= report[key] <= 1 for key in rates)

@@ -111,9 +111,13 @@ class OpenCvCamera:
             raise CameraError(f"{self._shown}: the camera is not open.")
         if self._stop.is_set():
             return None
-        grabbed = self._capture.grab()
-        captured_ns, captured_at = time.monotonic_ns(), datetime.now(timezone.utc)
-        ok, image = self._capture.retrieve() if grabbed else (False, None)
+        try:
+            grabbed = self._capture.grab()
+            captured_ns, captured_at = time.monotonic_ns(), datetime.now(timezone.utc)
+            ok, image = self._capture.retrieve() if grabbed else (False, None)
+        except cv2.error as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CameraError(f"{self._shown}: the driver failed ({reason}).") from error
         if not ok or image is None:
             if self.paced and self._seen:
                 return None

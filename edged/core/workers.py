@@ -47,14 +47,17 @@ class Worker:
         self._beat_at = time.monotonic()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
-    def beat(self) -> None:
-        """I am alive. Called by the loop itself, on its own thread."""
-        self._beat_at = time.monotonic()
+    def beat(self, patience: float = 0.0) -> None:
+        """I am alive, and not to be missed for `patience` seconds more than usual.
+
+        Called by the loop itself, on its own thread; the next beat ends the patience.
+        """
+        self._beat_at = time.monotonic() + patience
 
     @property
     def beat_age(self) -> float:
-        """Seconds since the last beat."""
-        return time.monotonic() - self._beat_at
+        """Seconds since the last beat, not counting the patience it asked for."""
+        return max(0.0, time.monotonic() - self._beat_at)
 
     @property
     def alive(self) -> bool:

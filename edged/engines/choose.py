@@ -137,12 +137,16 @@ def _key(have: dict[str, str], spec: ModelSpec) -> str:
 def _measure_apart(folder: Path, engine: str) -> float:
     """Seconds an image on one unit, or infinity if the engine cannot run it."""
     command = [sys.executable, "-m", "edged.engines.choose", str(folder), engine]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        log.warning("engine %s took more than 120 s to load; it is not used", engine)
+        return math.inf
     try:
         return float(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         log.info("engine %s does not run here: %s", engine, done.stderr.strip()[-300:])
-        return float("inf")
+        return math.inf
 
 
 def measure(folder: Path, name: str) -> float:

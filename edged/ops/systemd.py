@@ -29,11 +29,6 @@ class Notifier:
         self._interval = _watchdog_seconds(environ)
 
     @property
-    def supervised(self) -> bool:
-        """Whether a service manager waits for `ready`."""
-        return bool(self._address)
-
-    @property
     def watchdog_interval(self) -> float | None:
         """Seconds without `watchdog` after which systemd kills the process; None = it does not.
 

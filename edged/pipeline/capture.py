@@ -4,7 +4,7 @@ A lost camera is a reported state, never a crash: it is closed and opened again 
 that doubles from 0.5 s to 10 s, with jitter, for as long as the daemon runs. It is up again with
 its first picture: a device that opens and delivers nothing is still lost. An item that is no
 picture is skipped, counted and named. A paced camera (replay) keeps at most WINDOW frames on
-their way and waits for their answers, so that none of them is ever shed.
+their way and waits for their answers, and for its model, so that none of them is ever shed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from edged.core.errors import BadImage, Busy, CameraError, EdgedError
+from edged.core.errors import BadImage, Busy, EdgedError, WrongState
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.core.types import (
@@ -33,6 +33,7 @@ from edged.pipeline.publish import Publisher
 log = logging.getLogger(__name__)
 
 WINDOW = 4
+PAUSE = 0.05  # seconds until a paced frame tries again for its place
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 10.0
 
 
@@ -48,8 +49,12 @@ class Capture:
         next_sequence: Callable[[str], int],
         crew: Crew,
         observer: Observer,
+        patience: float = 0.0,
     ) -> None:
-        """`offer` seats a job or raises; `next_sequence` numbers this camera's frames."""
+        """`offer` seats a job or raises; `next_sequence` numbers this camera's frames.
+
+        patience: seconds that one `open` or `read` of the camera may rightly take.
+        """
         self.name = name
         self.ended = threading.Event()
         """Set when the camera has no more pictures, or capture was stopped."""
@@ -60,6 +65,7 @@ class Capture:
         self._next_sequence = next_sequence
         self._crew = crew
         self._observer = observer
+        self._patience = patience
         self._window = threading.Semaphore(WINDOW)
         self._worker: Worker | None = None
         self._up = False
@@ -82,18 +88,21 @@ class Capture:
         back_off = FIRST_BACK_OFF
         try:
             while not worker.stop.is_set():
-                worker.beat()
+                worker.beat(self._patience)
                 try:
                     self._camera.open(worker.stop)
                     if self._read_all(worker):
                         return
-                except CameraError as error:
+                except EdgedError as error:  # the camera's, or no sequence number on a full disk
+                    if worker.stop.is_set():
+                        return
                     back_off = FIRST_BACK_OFF if self._up else back_off
                     self._up = False
                     self._observer.camera_state(self.name, False, str(error))
                     log.warning("camera %s: %s Trying again in %.1f s.", self.name, error, back_off)
                 finally:
                     self._camera.close()
+                worker.beat()
                 worker.stop.wait(back_off * random.uniform(0.8, 1.2))
                 back_off = min(LAST_BACK_OFF, back_off * 2)
         finally:
@@ -102,7 +111,7 @@ class Capture:
     def _read_all(self, worker: Worker) -> bool:
         """Read until the source ends (True) or the stop flag is set (True); loss raises."""
         while not worker.stop.is_set():
-            worker.beat()
+            worker.beat(self._patience)
             try:
                 picture = self._camera.read()
             except BadImage as error:
@@ -116,13 +125,14 @@ class Capture:
             if not self._up:
                 self._up = True
                 self._observer.camera_state(self.name, True, "delivering")
+            worker.beat()
             self._observer.frame_captured(self.name)
-            self._submit(worker, picture)
+            self._submit(worker, self._frame(picture))
         return True
 
-    def _submit(self, worker: Worker, picture: Picture) -> None:
+    def _frame(self, picture: Picture) -> Frame:
         picture.image.setflags(write=False)
-        frame = Frame(
+        return Frame(
             self.name,
             self._next_sequence(self.name),
             picture.captured_ns,
@@ -132,6 +142,8 @@ class Capture:
             simulated=picture.simulated,
             truth=picture.truth,
         )
+
+    def _submit(self, worker: Worker, frame: Frame) -> None:
         self._publisher.expect(frame)
         paced = self._camera.paced
         if paced:
@@ -142,17 +154,17 @@ class Capture:
         while True:
             try:
                 return self._offer(job)
-            except Busy as error:
+            except (Busy, WrongState) as error:
                 detail = str(error)
-                if paced and not worker.stop.wait(0.05):
+                if paced and not worker.stop.wait(PAUSE):
                     worker.beat()
                     continue
-                reason = Reason.SHUTDOWN if paced else Reason.OVERLOAD
+                reason = Reason.OVERLOAD if isinstance(error, Busy) else Reason.MODEL_MISSING
             except EdgedError as error:
-                reason = Reason.SHUTDOWN if worker.stop.is_set() else Reason.MODEL_MISSING
                 detail = str(error)
-                if isinstance(error, BadImage):
-                    reason = Reason.IMAGE_SIZE
+                reason = Reason.IMAGE_SIZE if isinstance(error, BadImage) else Reason.MODEL_MISSING
+            if worker.stop.is_set():
+                reason = Reason.SHUTDOWN
             timing = Timing(frame.captured_ns)
             return reply(Inspection(frame, None, NoVerdict(reason, detail), timing))
 

@@ -37,6 +37,8 @@ from edged.pipeline.qualify import first_qualified
 log = logging.getLogger(__name__)
 
 GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
+LOAD_SECONDS = 400.0  # measuring three engines apart may take as long; the watchdog waits
+RENEW_TICKS = 10  # ticks of `adjust` until a unit that died is replaced
 IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 
 
@@ -72,6 +74,7 @@ class _Model:
     running: _Running | None = None
     settled: threading.Event = field(default_factory=threading.Event)
     idle: int = 0
+    short: int = 0
 
 
 class Host:
@@ -146,14 +149,23 @@ class Host:
         return future
 
     def adjust(self) -> None:
-        """Grow or shrink each pool between its bounds; called about once a second on main."""
+        """Grow or shrink each pool between its bounds; called about once a second on main.
+
+        A unit that its engine ended is replaced after RENEW_TICKS.
+        """
         for model in self._models.values():
-            running, most = model.running, model.hosting.max_units
-            if running is None or most is None:
+            running = model.running
+            if running is None:
                 continue
+            most = model.hosting.max_units or running.units
             pool, batcher = running.pool, running.batcher
             size = pool.size
-            if batcher.oldest_wait > GROW_WAIT and size < most:
+            model.short = model.short + 1 if size < running.units else 0
+            if model.short >= RENEW_TICKS:
+                pool.resize(running.units)
+                model.short = 0
+                continue
+            if batcher.oldest_wait > GROW_WAIT and running.units <= size < most:
                 pool.resize(size + 1)
                 model.idle = 0
             elif batcher.waiting == 0 and size > running.units:
@@ -199,9 +211,8 @@ class Host:
     def _bring_up(self, worker: Worker, model: _Model) -> None:
         hosting = model.hosting
         spec = hosting.read()
-        worker.beat()
+        worker.beat(LOAD_SECONDS)
         recipes = hosting.recipes(spec)
-        worker.beat()
         loader, off = first_qualified(recipes, spec, hosting.folder / "golden")
         worker.beat()
         running = self._assemble(model, spec, loader)

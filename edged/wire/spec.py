@@ -54,13 +54,16 @@ def _parse(data: dict[str, Any], name: str) -> ModelSpec:
     threshold = float(data["threshold"])
     if not 0.0 <= threshold <= 1.0 or not math.isfinite(threshold):
         raise ValueError(f"threshold {threshold} is not within 0 to 1")
+    golden = {str(k): float(v) for k, v in data["golden"].items()}
+    if not golden:
+        raise ValueError("no golden pictures, so no engine could prove itself")
     return ModelSpec(
         ref=ModelRef(name, str(data["version"]), str(data["sha256"])),
         height=int(size["height"]),
         width=int(size["width"]),
         threshold=threshold,
         image_size=(int(images["height"]), int(images["width"])) if images else None,
-        golden={str(k): float(v) for k, v in data.get("golden", {}).items()},
+        golden=golden,
     )
 
 

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edged import imaging
 from edged.cli import main
 from tests.broker import Mosquitto, Subscriber, require_mosquitto
 from tests.shared_data import shared_data
@@ -80,3 +82,19 @@ port = {broker.port}
         full = [json.loads(m.payload) for m in mes.messages if m.topic.endswith("/full")]
     assert len(full) == 22
     assert {r["name"]: r["DetectAnomalyResult"] for r in full} == printed
+
+
+def test_what_is_no_part_at_all_is_never_ok(cookies: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    part = imaging.read(shared_data("cookies/getting-started/test-images/test-normal-1.jpg"))
+    half = part.copy()
+    half[384:] = 0
+    odd = {f"flat{level}": np.full_like(part, level) for level in (0, 64, 128, 192, 255)}
+    odd["noise"] = rng.integers(0, 256, part.shape).astype(np.uint8)
+    odd["half"] = half
+    for name, image in odd.items():
+        imaging.write_png(tmp_path / f"{name}.png", image)
+    found = said("detect", str(cookies), str(tmp_path))
+    assert len(found) == len(odd)
+    ok = [f["name"] for f in found if not f["DetectAnomalyResult"]["IsAnomalous"]]
+    assert ok == []

@@ -20,12 +20,16 @@ THRESHOLD = 0.5
 """Of every model: calibration moves the scores, not the threshold."""
 TYPICAL = 0.05
 """The calibrated score of the median normal part."""
+NORMAL_LOGIT = math.log((1 - TYPICAL) / TYPICAL)
+"""How far below the threshold that is, before the sigmoid."""
 SMOOTHING = 0.35
 """Kernel width for choosing the threshold, in deviations of the normal scores."""
 PLATEAU = 0.004
 """F1 differences below this are noise: the middle of the plateau is chosen."""
 DEVIATIONS = 2.0
 """Without anomalies, how far above the median normal score the limit is: about 2 % are above."""
+GUARD_MARGIN = 0.2
+"""How far beyond the strangest normal part a guard stands, in units (of a logarithm: 22 %)."""
 TAIL, TAIL_DEVIATIONS = 0.9, 1.2816
 """The quantile that measures the upper side's deviation, and its place in a Gaussian."""
 
@@ -54,16 +58,25 @@ def unit_of(normal: Scores) -> Unit:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How raw scores of each scorer become one score: see `apply`."""
+    """How raw scores of each scorer become one score: see `apply`.
+
+    guards: for the first scorers, the unit beyond which a picture is anomalous whatever the
+    others say. A supervised scorer knows the defects it was shown, and calls a black picture
+    normal; the guards do not let it.
+    """
 
     units: tuple[Unit, ...]
     limit: float
     slope: float
+    guards: tuple[float, ...]
 
     def apply(self, raw: Sequence[Scores]) -> npt.NDArray[np.float64]:
         """Calibrated scores 0..1; at or above THRESHOLD a part is anomalous."""
-        fused = fuse(self.units, raw)
-        return np.asarray(1.0 / (1.0 + np.exp(-self.slope * (fused - self.limit))))
+        terms = [unit.apply(scores) for unit, scores in zip(self.units, raw, strict=True)]
+        logit = self.slope * (np.asarray(np.sum(terms, axis=0)) - self.limit)
+        for term, guard in zip(terms, self.guards, strict=False):
+            logit = np.maximum(logit, NORMAL_LOGIT * (term / guard - 1.0))
+        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
 
 def fuse(units: Sequence[Unit], raw: Sequence[Scores]) -> npt.NDArray[np.float64]:
@@ -72,15 +85,23 @@ def fuse(units: Sequence[Unit], raw: Sequence[Scores]) -> npt.NDArray[np.float64
     return np.asarray(np.sum(terms, axis=0))
 
 
-def calibrate(raw: Sequence[Scores], anomalous: npt.NDArray[np.bool_]) -> Calibration:
-    """Units, limit and slope from out-of-fold raw scores, one row of scores per scorer."""
+def calibrate(raw: Sequence[Scores], anomalous: npt.NDArray[np.bool_], guarded: int) -> Calibration:
+    """Units, limit, slope, guards from out-of-fold raw scores, one row of scores per scorer.
+
+    guarded: how many of the first scorers may reject on their own.
+    """
     units = tuple(unit_of(scores[~anomalous]) for scores in raw)
     fused = fuse(units, raw)
     normal = fused[~anomalous]
     limit = f1_limit(normal, fused[anomalous]) if anomalous.any() else upper_limit(normal)
     centre = float(np.median(normal))
     limit = max(limit, centre + 1e-3)
-    return Calibration(units, limit, math.log((1 - TYPICAL) / TYPICAL) / (limit - centre))
+    slope = NORMAL_LOGIT / (limit - centre)
+    guards = tuple(
+        float(unit.apply(scores[~anomalous]).max()) + GUARD_MARGIN
+        for unit, scores in zip(units[:guarded], raw, strict=False)
+    )
+    return Calibration(units, limit, slope, guards)
 
 
 def upper_limit(normal: Scores) -> float:

@@ -56,7 +56,8 @@ SIZES = range(64, 1025, backbone.MULTIPLE)
 GOLDEN_EACH = 3
 AGREEMENT = 0.02
 """Calibrated score by which graph and numpy may differ; beyond it the graph is wrong."""
-SCORERS = ("position_gaussian", "whole_gaussian", "supervised")
+UNSUPERVISED = ("position_gaussian", "whole_gaussian")
+SCORERS = (*UNSUPERVISED, "supervised")
 
 Bools = npt.NDArray[np.bool_]
 P = ParamSpec("P")
@@ -125,9 +126,11 @@ def train(
     progress("calibrating", 0, 1)
     # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
     untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
-    calibration = calibrate(untouched, data.anomalous)
+    supervised = len(untouched) == len(SCORERS)
+    guarded = len(UNSUPERVISED) if supervised else 0
+    calibration = calibrate(untouched, data.anomalous, guarded)
     scores = calibration.apply(untouched)
-    scorers = _fit(data, np.ones(len(data.whole), np.bool_), len(untouched) == len(SCORERS))
+    scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
     fitted = Fitted(
         data.projection, scorers.positions, scorers.whole, scorers.supervised, calibration,
         pixel_limit(normal_maps),
@@ -313,6 +316,7 @@ def _spec(
         "calibration": {
             "limit": fitted.calibration.limit,
             "slope": fitted.calibration.slope,
+            "guards": list(fitted.calibration.guards),
             "pixel_limit": fitted.pixel_limit,
         },
         "versions": {

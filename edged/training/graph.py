@@ -13,7 +13,7 @@ import numpy as np
 
 from edged.core.types import Floats
 from edged.training import backbone, features
-from edged.training.calibration import Calibration, Unit
+from edged.training.calibration import NORMAL_LOGIT, Calibration, Unit
 from edged.training.nodes import Nodes, Tensor
 from edged.training.scorers import (
     PositionGaussian,
@@ -123,6 +123,10 @@ def _calibrated(nodes: Nodes, raw: list[Tensor], calibration: Calibration) -> Te
         fused = nodes.add("Add", fused, term)
     above = nodes.add("Sub", fused, nodes.floats(calibration.limit))
     logit = nodes.add("Mul", above, nodes.floats(calibration.slope))
+    for term, guard in zip(terms, calibration.guards, strict=False):
+        beyond = nodes.add("Sub", term, nodes.floats(guard))
+        beyond = nodes.add("Mul", beyond, nodes.floats(NORMAL_LOGIT / guard))
+        logit = nodes.add("Max", logit, beyond)
     return nodes.add("Sigmoid", logit, name="score")
 
 

@@ -14,10 +14,8 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edged import config as configuration
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
 from edged.core.errors import ConfigError, WrongState
 from edged.core.lifecycle import ModelStatus
@@ -337,31 +335,3 @@ def open_camera(camera: CameraConfig) -> Camera:
         camera.defect_rate,
         camera.count,
     )
-
-
-def check(path: Path) -> Config:
-    """Read a configuration and look whether what it names is there; opens no device or port."""
-    config = configuration.load(path)
-    problems = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for index, model in enumerate(config.models):
-        try:
-            read_spec(model.path, model.name)
-        except Exception as error:
-            line = configuration.locate(lines, ("models", index, "path"))
-            problems.append(f"{path}:{line} models[{index}].path: {error}")
-    for index, camera in enumerate(config.cameras):
-        if isinstance(camera, FolderCamera) and not camera.path.is_dir():
-            line = configuration.locate(lines, ("cameras", index, "path"))
-            problems.append(
-                f"{path}:{line} cameras[{index}].path: no folder {camera.path}; "
-                "create it or correct the path."
-            )
-    for key in ("password_file", "ca_file", "cert_file", "key_file"):
-        file = getattr(config.mqtt, key, None)
-        if file is not None and not file.is_file():
-            line = configuration.locate(lines, ("mqtt", key))
-            problems.append(f"{path}:{line} mqtt.{key}: no file {file}; correct the path.")
-    if problems:
-        raise ConfigError(*problems)
-    return config

@@ -40,9 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 141
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"edged: {error.filename} cannot be used ({error.strerror}).", file=sys.stderr)
+        what = "the output" if error.filename is None else error.filename
+        print(f"edged: {what} cannot be used ({error.strerror}).", file=sys.stderr)
         return 1
     return code
 
@@ -123,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edged.app import check
+    from edged.check import check
 
     config = check(arguments.config)
     facts = {"ok": True, "models": len(config.models), "cameras": len(config.cameras)}

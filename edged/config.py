@@ -282,7 +282,7 @@ def load(path: Path) -> Config:
     Raises ConfigError whose problems read `FILE:LINE KEY: what is wrong and what to do`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}:0 -: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -313,6 +313,8 @@ def _sentence(path: Path, lines: list[str], fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         message = f"unknown key; {_nearest(str(loc[-1]), loc, kind)}"
+    elif fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME:
+        message = f"use letters a to z, digits, - and _ only (found {fault['input']!r})"
     elif fault["type"] == "missing":
         message = "this key is required: add it"
     elif fault["type"] == "union_tag_not_found":

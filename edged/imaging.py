@@ -65,7 +65,9 @@ def decode(data: bytes | memoryview, name: str) -> Image:
     except cv2.error:  # header says more pixels than OpenCV allows, or is damaged
         image = None
     if image is None:
-        raise BadImage(f"{name}: not a readable picture (damaged, or not JPEG or PNG).")
+        raise BadImage(
+            f"{name}: not a readable picture (damaged, or of a kind that is not known here)."
+        )
     _check_size(image.shape[1], image.shape[0], name)
     return np.ascontiguousarray(image)
 
@@ -126,6 +128,8 @@ def _number(data: bytes | memoryview, at: int, size: int) -> int:
 def read(path: Path) -> Image:
     """Decode a picture file. Raises BadImage, also when the file cannot be read."""
     try:
+        if path.exists() and not path.is_file():
+            raise BadImage(f"{path}: is not a file.")  # a pipe would block for ever
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -18,6 +18,7 @@ from edged.core.protocols import Engine, Progress
 from edged.core.types import Image, ModelSpec, Verdict
 from edged.engines import choose
 from edged.pipeline.decide import decide
+from edged.pipeline.host import check_size
 from edged.pipeline.infer import predict
 from edged.pipeline.qualify import first_qualified
 from edged.wire.results import detect_anomaly_result
@@ -45,7 +46,8 @@ class Judge:
         self._loader.close()
 
     def __call__(self, image: Image) -> Verdict:
-        """The verdict on uint8 (H, W, 3) BGR of any size."""
+        """The verdict on uint8 (H, W, 3) BGR; BadImage if its size is not the training's."""
+        check_size(image, self.spec)
         return decide(predict(self._engine, [image]), 0, self.spec.threshold)
 
 
@@ -87,14 +89,18 @@ def detect(
     """One object per picture: its verdict in DetectAnomalyResult form, or `error`."""
     with Judge(model, engine) as judge:
         files = list(pictures(paths))
+        if not files:
+            raise NotFound(f"{', '.join(map(str, paths))}: no pictures there.")
         overlays = _distinct(files)
         for path in files:
             try:
                 image = imaging.read(path)
+                verdict = judge(image)
             except BadImage as error:
-                yield {"name": str(path), "error": str(error)}
+                words = str(error)
+                known = words.startswith(str(path))
+                yield {"name": str(path), "error": words if known else f"{path}: {words}"}
                 continue
-            verdict = judge(image)
             found: dict[str, Any] = {
                 "name": str(path),
                 "score": verdict.score,

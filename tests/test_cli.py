@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -11,9 +12,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edged import __version__
+from edged import __version__, imaging
 from edged.cli import main
 
 COMMANDS = ("demo", "run", "check", "train", "evaluate", "detect")
@@ -307,3 +309,49 @@ def test_check_says_which_file_of_the_broker_is_not_there(
     config.write_text('[mqtt]\nusername = "line"\npassword_file = "gone"\n', encoding="utf-8")
     assert main(["check", "--config", str(config)]) == 2
     assert f"{config}:3 mqtt.password_file: no file {tmp_path / 'gone'}" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_size_than_the_training_s_is_no_ok(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imaging.write_png(tmp_path / "small.png", np.zeros((1, 1, 3), np.uint8))
+    assert main(["detect", str(model), str(tmp_path), "--engine", "onnxruntime"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{tmp_path / 'small.png'}: The picture has 1x1 pixels" in said.err
+
+
+def test_a_folder_without_pictures_says_so(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # to be opened by nobody
+    assert main(["detect", str(model), str(tmp_path), "--engine", "onnxruntime"]) == 1
+    assert f"{tmp_path}: no pictures there." in capsys.readouterr().err
+
+
+def test_a_full_disk_behind_the_output_is_a_sentence(model: Path, parts: Path) -> None:
+    command = [sys.executable, "-m", "edged.cli", "detect", str(model), str(parts)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--engine", "onnxruntime"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "edged: the output cannot be used (No space left on device)." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_sees_that_a_camera_cannot_fit_its_model(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edged.toml"
+    camera = f'[[models]]\nname = "m"\npath = "{model}"\n[[cameras]]\nname = "c"\nmodel = "m"\n'
+    config.write_text(f'{camera}kind = "simulated"\nwidth = 64\n', encoding="utf-8-sig")
+    assert main(["check", "--config", str(config)]) == 2
+    assert f"{config}:8 cameras[0].width: renders 64x480 pixels" in capsys.readouterr().err
+    config.write_text(f'{camera}kind = "opencv"\nsource = "gone.mp4"\n', encoding="utf-8")
+    assert main(["check", "--config", str(config)]) == 2
+    assert f"{config}:8 cameras[0].source: no file or device" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from edged import config
 from edged.cli import main
+from tests.conftest import HEIGHT, WIDTH
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "edged.toml"
 
@@ -233,7 +234,8 @@ def test_a_good_file_is_said_to_be_good(
 ) -> None:
     path = tmp_path / "edged.toml"
     text = f"{MODEL}{CAMERA}".replace("models/flange", str(model))
-    path.write_text(f"{text}[metrics]\n", encoding="utf-8")
+    size = f"width = {WIDTH}\nheight = {HEIGHT}\n"
+    path.write_text(f"{text}{size}[metrics]\n", encoding="utf-8")
     assert check(path) == 0
     assert capsys.readouterr().out == f"{path}: good: 1 models, 1 cameras\n"
     assert check(path, "--json") == 0

@@ -8,6 +8,7 @@ RTSP it may last two to three times `read_timeout`, on V4L2 OpenCV's own 10 s.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -18,6 +19,9 @@ from typing import Literal, TypeAlias
 from edged import imaging  # imported first: it silences OpenCV, whose messages may show a password
 from edged.core.errors import BadImage, CameraError, MissingDependency
 from edged.core.types import Picture
+
+# FFmpeg's own lines would stand among the log's, and may show a password as well.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 try:
     import cv2

@@ -42,6 +42,8 @@ ENGINES: dict[str, tuple[str, str, dict[str, str]]] = {
 COARSER = {"openvino-bf16": 1.25}
 """How much faster an engine must be to come before those that compute as the trainer did."""
 RUNS = 20
+MEASURE_SECONDS = 120.0
+REFUSED = 3  # exit code of a measurement whose engine says why it cannot serve
 
 
 def installed() -> dict[str, str]:
@@ -90,12 +92,12 @@ def _fastest_first(folder: Path, spec: ModelSpec, cache: Path | None) -> list[st
     order = known.get(key)
     if isinstance(order, list) and order and set(order) <= set(have):
         return [str(name) for name in order]
-    times = {engine: _measure_apart(folder, engine) for engine in have}
+    found = {engine: _measure_apart(folder, engine) for engine in have}
+    times = {engine: seconds for engine, seconds in found.items() if math.isfinite(seconds)}
     log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
-    # What cannot even be measured comes last, so that its own words say why nothing starts.
-    usable = [engine for engine in times if math.isfinite(times[engine])] or list(times)
-    order = sorted(usable, key=lambda engine: times[engine] * COARSER.get(engine, 1.0))
-    if path:
+    # When nothing can be measured all are offered, so that their own words say why not.
+    order = sorted(times, key=lambda engine: times[engine] * COARSER.get(engine, 1.0)) or list(have)
+    if path and not any(math.isnan(seconds) for seconds in found.values()):
         _keep(path, {**known, key: order})
     return order
 
@@ -135,18 +137,24 @@ def _key(have: dict[str, str], spec: ModelSpec) -> str:
 
 
 def _measure_apart(folder: Path, engine: str) -> float:
-    """Seconds an image on one unit, or infinity if the engine cannot run it."""
+    """Seconds an image on one unit; infinity if the engine cannot run here; NaN if unknown."""
     command = [sys.executable, "-m", "edged.engines.choose", str(folder), engine]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=MEASURE_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        log.warning("engine %s took more than 120 s to load; it is not used", engine)
-        return math.inf
+        log.warning("engine %s: not measured within %.0f s", engine, MEASURE_SECONDS)
+        return math.nan
     try:
         return float(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        log.info("engine %s does not run here: %s", engine, done.stderr.strip()[-300:])
+        said = done.stderr.strip()[-300:]
+    if done.returncode == REFUSED:
+        log.info("engine %s does not run here: %s", engine, said)
         return math.inf
+    log.warning("engine %s: its measurement ended with %d: %s", engine, done.returncode, said)
+    return math.nan
 
 
 def measure(folder: Path, name: str) -> float:
@@ -169,4 +177,5 @@ if __name__ == "__main__":
     try:
         print(measure(Path(sys.argv[1]), sys.argv[2]))
     except (EngineError, MissingDependency) as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)

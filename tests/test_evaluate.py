@@ -6,8 +6,8 @@ import pytest
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import Verdict
-from edged.training.dataset import Dataset, Sample
 from edged.training.evaluate import enlarged, evaluate, mask_pixels
+from edged.training.samples import Dataset, Sample
 
 
 def quiet(stage: str, done: int, total: int, **facts: object) -> None:

@@ -9,8 +9,9 @@ import pytest
 from edged import imaging
 from edged.core.errors import BadDataset, EngineError, InvalidInput, ModelError
 from edged.training import gather
-from edged.training.dataset import Dataset, Sample, read_dataset
+from edged.training.dataset import read_dataset
 from edged.training.fit import _worth_summing, train
+from edged.training.samples import Dataset, Sample
 from edged.training.scorers import fit_positions, fit_supervised, fit_whole
 from edged.wire.spec import read_spec
 from tests.test_backbone import PlainRuntime

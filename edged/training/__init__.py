@@ -1,6 +1,6 @@
 """From labelled pictures to a model folder, and from a model to figures about it.
 
-    dataset.py    what pictures there are and what is known about them
+    samples.py    what is known about a picture; dataset.py, manifest.py find the pictures
     backbone.py   the frozen network as ONNX nodes; nodes.py writes ONNX
     features.py   what a picture looks like to the scorers
     scorers.py    fit in numpy what a normal part looks like

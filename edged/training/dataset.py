@@ -8,53 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edged import imaging
 from edged.core.errors import BadDataset
+from edged.training.manifest import read_manifest
+from edged.training.samples import Dataset, Sample
 
 MIN_NORMAL = 4
 Split = Literal["train", "test", "all"]
 
 NORMAL, ANOMALY, GOOD = "normal", "anomaly", "good"
 MASK_TREES = ("masks", "ground_truth")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture.
-
-    is_anomalous: None = unlabeled.
-    defect: kind of defect, where the data set names it.
-    mask: picture whose defect pixels are `mask_colors` (upper-case #RRGGBB), or, when that is
-    None, all that are not black.
-    """
-
-    path: Path
-    is_anomalous: bool | None
-    defect: str | None = None
-    mask: Path | None = None
-    mask_colors: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Pictures in a stable order; `kind` is the form they were found in."""
-
-    samples: tuple[Sample, ...]
-    kind: str
-
-    @property
-    def normal(self) -> tuple[Sample, ...]:
-        """The samples labelled normal."""
-        return tuple(s for s in self.samples if s.is_anomalous is False)
-
-    @property
-    def anomalous(self) -> tuple[Sample, ...]:
-        """The samples labelled anomalous."""
-        return tuple(s for s in self.samples if s.is_anomalous is True)
 
 
 def read_dataset(path: Path, split: Split = "all") -> Dataset:
@@ -66,8 +32,6 @@ def read_dataset(path: Path, split: Split = "all") -> Dataset:
     Raises BadDataset with a sentence that names the file (and line) and says what to do.
     """
     if path.is_file():
-        from edged.training.manifest import read_manifest
-
         samples, kind = read_manifest(path), "manifest"
     elif not path.is_dir():
         raise BadDataset(f"{path}: no such file or folder.")

@@ -17,8 +17,8 @@ from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import Progress
 from edged.core.types import Floats, Image, Verdict
-from edged.training.dataset import Dataset, Sample
 from edged.training.metrics import PixelAuroc, auroc, confusion
+from edged.training.samples import Dataset, Sample
 
 Judge: TypeAlias = Callable[[Image], Verdict]
 """One picture, uint8 (H, W, 3) BGR at its own size, to a verdict."""

@@ -30,12 +30,12 @@ from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import backbone, features
 from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
-from edged.training.dataset import Dataset
 from edged.training.folder import check_replaceable, write_folder
 from edged.training.gather import COPIES, Gathered, gather, resized
 from edged.training.graph import Fitted, model_graph
 from edged.training.metrics import auroc, confusion
 from edged.training.nodes import onnx_version
+from edged.training.samples import Dataset
 from edged.training.scorers import (
     PositionGaussian,
     Supervised,

@@ -22,7 +22,8 @@ from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import features
-from edged.training.dataset import Dataset, Sample, check_trainable
+from edged.training.dataset import check_trainable
+from edged.training.samples import Dataset, Sample
 
 COPIES = 1
 """Augmented copies of each picture, in addition to itself."""

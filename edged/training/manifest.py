@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import BadDataset
-from edged.training.dataset import Sample
+from edged.training.samples import Sample
 
 SOURCE = "source-ref"
 META = "-metadata"

@@ -43,7 +43,7 @@ def test_cookie_photographs_are_classified_as_dough_and_only_in_the_right_colour
     taps = backbone.add_backbone(nodes, backbone.pretrained())
     logits = backbone.add_classifier(nodes, backbone.pretrained(), taps[backbone.COARSE])
     network = PlainRuntime(nodes.serialise([(logits, ["N", 1000])]))
-    photographs = [resized(imaging.read(p), 256)[None] for p in sorted(folder.glob("*.jpg"))]
+    photographs = [resized(imaging.read(p), (256, 256))[None] for p in sorted(folder.glob("*.jpg"))]
     ranked = np.array([network.run(p)[0][0].argsort()[::-1] for p in photographs])
     swapped = np.array([network.run(p[..., ::-1].copy())[0][0].argmax() for p in photographs])
     assert (ranked[:, 0] == 961).mean() > 0.7

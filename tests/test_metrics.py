@@ -101,7 +101,7 @@ def test_calibrated_scores_are_ordered_and_the_threshold_divides_them():
     rng = np.random.default_rng(5)
     anomalous = np.arange(80) >= 60
     raw = [rng.normal(10, 2, 80) + 30 * anomalous, rng.normal(-3, 0.1, 80) + anomalous]
-    calibration = calibrate(raw, anomalous, guarded=0)
+    calibration = calibrate(raw, anomalous, (1, 1), guarded=0)
     scores = calibration.apply(raw)
     assert ((scores > 0) & (scores < 1)).all()
     assert np.array_equal(scores >= THRESHOLD, anomalous)
@@ -114,15 +114,15 @@ def test_a_guarded_scorer_rejects_alone_what_is_stranger_than_any_normal_part():
     strangeness = rng.normal(10, 2, 80)
     supervised = np.where(anomalous, 5.0, -5.0) + rng.normal(0, 1, 80)
     impostor = [np.array([80.0]), np.array([-40.0])]
-    trusting = calibrate([strangeness, supervised], anomalous, guarded=0)
+    trusting = calibrate([strangeness, supervised], anomalous, (1, 1), guarded=0)
     assert trusting.apply(impostor) < THRESHOLD
-    guarded = calibrate([strangeness, supervised], anomalous, guarded=1)
+    guarded = calibrate([strangeness, supervised], anomalous, (1, 1), guarded=1)
     assert guarded.apply(impostor) > THRESHOLD
     seen = [strangeness, supervised]
     assert np.array_equal(guarded.apply(seen) >= THRESHOLD, trusting.apply(seen) >= THRESHOLD)
 
 
 def test_equal_scores_of_all_normal_parts_still_calibrate():
-    calibration = calibrate([np.full(4, 2.0)], np.zeros(4, bool), guarded=0)
+    calibration = calibrate([np.full(4, 2.0)], np.zeros(4, bool), (1,), guarded=0)
     low, high = calibration.apply([np.array([2.0, 4.0])])
     assert low < THRESHOLD < high

@@ -46,9 +46,9 @@ def write_set(root: Path, normal: int, anomalous: int, first: int = 0) -> Path:
     return root
 
 
-def fit(dataset: Dataset, output: Path, seed: int = 3, load=PlainRuntime, size: int = SIDE):
+def fit(dataset: Dataset, output: Path, seed: int = 3, load=PlainRuntime, side: int = SIDE):
     return train(
-        dataset, output, name="plate", seed=seed, extractor=load, progress=quiet, size=size
+        dataset, output, name="plate", seed=seed, extractor=load, progress=quiet, side=side
     )
 
 
@@ -84,6 +84,7 @@ def test_the_folder_reads_back_and_the_report_counts(trained):
     written = json.loads((output / "spec.json").read_text())
     assert [s["name"] for s in written["scorers"]] == [
         "position_gaussian",
+        "pooled_gaussian",
         "whole_gaussian",
         "supervised",
     ]
@@ -276,7 +277,7 @@ def test_a_graph_that_does_not_reproduce_the_training_is_not_written(tmp_path):
 
 def test_a_size_that_the_network_cannot_take_is_refused(plates, tmp_path):
     with pytest.raises(InvalidInput, match="multiple of 32"):
-        fit(read_dataset(plates), tmp_path / "model", size=100)
+        fit(read_dataset(plates), tmp_path / "model", side=100)
 
 
 def test_progress_ends_every_stage_it_begins(tmp_path):
@@ -288,7 +289,7 @@ def test_progress_ends_every_stage_it_begins(tmp_path):
         seed=0,
         extractor=PlainRuntime,
         progress=lambda stage, done, total: told.append((stage, done, total)),
-        size=SIDE,
+        side=SIDE,
     )
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
     assert stages == ["reading", "features", "fitting", "calibrating", "writing"]
@@ -331,8 +332,8 @@ def test_the_supervised_scorer_is_at_the_minimum_of_its_cost():
 def test_a_supervised_scorer_that_learned_nothing_stays_out_of_the_sum():
     rng = np.random.default_rng(6)
     anomalous = np.arange(60) >= 45
-    good = [rng.normal(0, 1, 60) + 3 * anomalous for _ in range(3)]
+    good = [rng.normal(0, 1, 60) + 3 * anomalous for _ in range(4)]
     useless = rng.normal(0, 1, 60)
-    assert len(_worth_summing(good, anomalous)) == 3
-    assert len(_worth_summing([*good[:2], useless], anomalous)) == 2
-    assert len(_worth_summing(good[:2], np.zeros(60, bool))) == 2
+    assert len(_worth_summing(good, anomalous)) == 4
+    assert len(_worth_summing([*good[:3], useless], anomalous)) == 3
+    assert len(_worth_summing(good[:3], np.zeros(60, bool))) == 3

@@ -66,6 +66,7 @@ class Calibration:
     """
 
     units: tuple[Unit, ...]
+    weights: tuple[float, ...]
     limit: float
     slope: float
     guards: tuple[float, ...]
@@ -73,25 +74,32 @@ class Calibration:
     def apply(self, raw: Sequence[Scores]) -> npt.NDArray[np.float64]:
         """Calibrated scores 0..1; at or above THRESHOLD a part is anomalous."""
         terms = [unit.apply(scores) for unit, scores in zip(self.units, raw, strict=True)]
-        logit = self.slope * (np.asarray(np.sum(terms, axis=0)) - self.limit)
+        logit = self.slope * (fuse(self.units, raw, self.weights) - self.limit)
         for term, guard in zip(terms, self.guards, strict=False):
             logit = np.maximum(logit, NORMAL_LOGIT * (term / guard - 1.0))
         return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
 
-def fuse(units: Sequence[Unit], raw: Sequence[Scores]) -> npt.NDArray[np.float64]:
-    """The sum of the signed logarithms."""
-    terms = [unit.apply(scores) for unit, scores in zip(units, raw, strict=True)]
-    return np.asarray(np.sum(terms, axis=0))
+def fuse(
+    units: Sequence[Unit], raw: Sequence[Scores], weights: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """The weighted sum of the signed logarithms."""
+    parts = zip(units, raw, weights, strict=True)
+    return np.asarray(np.sum([w * unit.apply(scores) for unit, scores, w in parts], axis=0))
 
 
-def calibrate(raw: Sequence[Scores], anomalous: npt.NDArray[np.bool_], guarded: int) -> Calibration:
+def calibrate(
+    raw: Sequence[Scores],
+    anomalous: npt.NDArray[np.bool_],
+    weights: Sequence[float],
+    guarded: int,
+) -> Calibration:
     """Units, limit, slope, guards from out-of-fold raw scores, one row of scores per scorer.
 
     guarded: how many of the first scorers may reject on their own.
     """
     units = tuple(unit_of(scores[~anomalous]) for scores in raw)
-    fused = fuse(units, raw)
+    fused = fuse(units, raw, weights)
     normal = fused[~anomalous]
     limit = f1_limit(normal, fused[anomalous]) if anomalous.any() else upper_limit(normal)
     centre = float(np.median(normal))
@@ -101,7 +109,7 @@ def calibrate(raw: Sequence[Scores], anomalous: npt.NDArray[np.bool_], guarded: 
         float(unit.apply(scores[~anomalous]).max()) + GUARD_MARGIN
         for unit, scores in zip(units[:guarded], raw, strict=False)
     )
-    return Calibration(units, limit, slope, guards)
+    return Calibration(units, tuple(weights), limit, slope, guards)
 
 
 def upper_limit(normal: Scores) -> float:

@@ -9,6 +9,9 @@ projection that makes the local vectors small.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,13 +28,32 @@ SUPERVISED = np.r_[0:COARSE, 2 * COARSE : 3 * COARSE + 2 * MIDDLE]
 """Part of `whole` that the supervised scorer looks at: mean and maximum of taps 15 and 10."""
 WHOLE = 3 * COARSE + 2 * MIDDLE
 DIMENSIONS = 96
+WIDEST = 3.0  # a longer picture is squeezed to this ratio of its sides
 
 GAIN, GAMMA, SHIFT = 0.1, 0.1, 0.012  # of brightness, of the exponent, of the side
 
 
-def grid(size: int) -> int:
-    """Positions along one side for an input of `size` pixels."""
-    return size // backbone.REDUCTION[backbone.FINE]
+Size: TypeAlias = tuple[int, int]
+"""Height and width, in pixels or in positions of the grid."""
+
+
+def grid(size: Size) -> Size:
+    """Rows and columns of positions for an input of `size` pixels."""
+    step = backbone.REDUCTION[backbone.FINE]
+    return size[0] // step, size[1] // step
+
+
+def input_size(side: int, shapes: Sequence[Size]) -> Size:
+    """The input for pictures of these (height, width): their shape, about side x side pixels.
+
+    A picture squeezed into a square loses in one direction what the network could see.
+    """
+    ratio = float(np.median([height / width for height, width in shapes]))
+    ratio = min(max(ratio, 1 / WIDEST), WIDEST)
+    step = backbone.MULTIPLE
+    height = max(1, round(side * ratio**0.5 / step)) * step
+    width = max(1, round(side / ratio**0.5 / step)) * step
+    return height, width
 
 
 def add_whole(nodes: Nodes, taps: dict[int, Tensor]) -> Tensor:
@@ -58,15 +80,14 @@ def add_doubling(nodes: Nodes, x: Tensor) -> Tensor:
     )
 
 
-def feature_graph(size: int) -> bytes:
+def feature_graph(size: Size) -> bytes:
     """The network as training runs it: outputs local (N, LOCAL, g, g) and whole (N, WHOLE)."""
-    nodes = Nodes(size, size)
+    nodes = Nodes(*size)
     taps = backbone.add_backbone(nodes, backbone.pretrained())
     middle = add_doubling(nodes, taps[backbone.MIDDLE])
     local = nodes.add("Concat", taps[backbone.FINE], middle, axis=1)
     whole = add_whole(nodes, taps)
-    side = grid(size)
-    return nodes.serialise([(local, ["N", LOCAL, side, side]), (whole, ["N", WHOLE])])
+    return nodes.serialise([(local, ["N", LOCAL, *grid(size)]), (whole, ["N", WHOLE])])
 
 
 def positions_first(local: Floats) -> Floats:
@@ -109,7 +130,7 @@ def augmented(image: Image, rng: np.random.Generator) -> Image:
     gain = rng.uniform(1 - GAIN, 1 + GAIN)
     gamma = rng.uniform(1 - GAMMA, 1 + GAMMA)
     levels = np.clip(255.0 * gain * (np.arange(256) / 255.0) ** gamma, 0, 255)
-    limit = max(1, round(SHIFT * image.shape[0]))
+    limit = max(1, round(SHIFT * min(image.shape[:2])))
     down, right = rng.integers(-limit, limit + 1, 2)
     rows = np.clip(np.arange(image.shape[0]) + down, 0, image.shape[0] - 1)
     columns = np.clip(np.arange(image.shape[1]) + right, 0, image.shape[1] - 1)

@@ -30,55 +30,36 @@ from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import backbone, features
 from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
+from edged.training.ensemble import (
+    MAPS,
+    SCORERS,
+    UNSUPERVISED,
+    WEIGHTS,
+    Bools,
+    Ensemble,
+    fit_ensemble,
+)
+from edged.training.evidence import Choice, choose
+from edged.training.features import Size
 from edged.training.folder import check_replaceable, write_folder
 from edged.training.gather import COPIES, Gathered, gather, resized
 from edged.training.graph import Fitted, model_graph
 from edged.training.metrics import auroc, confusion
 from edged.training.nodes import onnx_version
 from edged.training.samples import Dataset
-from edged.training.scorers import (
-    PositionGaussian,
-    Supervised,
-    WholeGaussian,
-    blurred,
-    fit_positions,
-    fit_supervised,
-    fit_whole,
-    top_mean,
-)
 
 FOLDS = 5
 LEAST_ANOMALIES = 8
 """Labelled anomalies from which on the supervised scorer may take part."""
 BEHIND = 0.05
 """Out-of-fold AUROC that it may be behind the others; further behind it stays out."""
-SIZES = range(64, 1025, backbone.MULTIPLE)
+SIDES = range(64, 1025, backbone.MULTIPLE)
 GOLDEN_EACH = 3
 AGREEMENT = 0.02
 """Calibrated score by which graph and numpy may differ; beyond it the graph is wrong."""
-UNSUPERVISED = ("position_gaussian", "whole_gaussian")
-SCORERS = (*UNSUPERVISED, "supervised")
 
-Bools = npt.NDArray[np.bool_]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class _Scorers:
-    """The three scorers, fitted to the same rows."""
-
-    positions: PositionGaussian
-    whole: WholeGaussian
-    supervised: Supervised | None
-
-    def score(self, local: npt.NDArray[np.float16], whole: Floats) -> tuple[list[Floats], Floats]:
-        """Raw scores, one (n,) per scorer, and blurred maps (n, positions)."""
-        maps = blurred(self.positions.distances(local))
-        raw = [top_mean(maps), self.whole.distances(whole[:, features.STATISTICS])]
-        if self.supervised is not None:
-            raw.append(self.supervised.logits(whole[:, features.SUPERVISED]))
-        return raw, maps
 
 
 def _one_thread(work: Callable[P, R]) -> Callable[P, R]:
@@ -105,42 +86,30 @@ def train(
     seed: int,
     extractor: FeatureExtractorLoader,
     progress: Progress,
-    size: int = 256,
+    side: int | None = None,
 ) -> dict[str, Any]:
     """Learn what is normal and write the model folder `output`; returns the report.
 
-    size: side of the graph's input in pixels, a multiple of 32.
+    side: the graph's input has about side x side pixels, in the shape of the pictures; None = the
+    evidence chooses.
     Report: output, images, normal, anomaly, auroc (out-of-fold; None without anomalies),
     threshold, seconds, skipped [{path, reason}], warnings, sha256, metrics.
-    Raises BadDataset, InvalidInput (output or size), MissingDependency, EngineError, ModelError.
+    Raises BadDataset, InvalidInput (output or side), MissingDependency, EngineError, ModelError.
     """
     began = time.monotonic()
-    if size not in SIZES:
+    if side is not None and side not in SIDES:
         raise InvalidInput(
-            f"size {size}: the input's side is a multiple of {SIZES.step} from {SIZES.start} to "
-            f"{SIZES.stop - 1}."
+            f"side {side}: the input's side is a multiple of {SIDES.step} from {SIDES.start} to "
+            f"{SIDES.stop - 1}."
         )
     check_replaceable(output)
-    data = gather(dataset, size, seed, extractor, progress)
-    raw, normal_maps = _out_of_fold(data, seed, progress)
-    progress("calibrating", 0, 1)
-    # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
-    untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
-    supervised = len(untouched) == len(SCORERS)
-    guarded = len(UNSUPERVISED) if supervised else 0
-    calibration = calibrate(untouched, data.anomalous, guarded)
-    scores = calibration.apply(untouched)
-    scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
-    fitted = Fitted(
-        data.projection, scorers.positions, scorers.whole, scorers.supervised, calibration,
-        pixel_limit(normal_maps),
-    )  # fmt: skip
-    progress("calibrating", 1, 1)
+    choice = choose(dataset, side, seed, extractor, progress)
+    data = gather(dataset, choice.size, seed, extractor, progress)
+    learned = _learn(data, choice, seed, progress)
     progress("writing", 0, 1)
-    model = model_graph(size, fitted)
-    golden, golden_scores = _golden(data, scorers, fitted, model, size, extractor)
-    metrics = _metrics(scores, data.anomalous)
-    spec = _spec(data, fitted, name, seed, size, model, golden_scores, metrics)
+    model = model_graph(choice.size, learned.fitted)
+    golden, golden_scores = _golden(data, learned.fitted, model, choice.size, extractor)
+    spec = _spec(data, learned, name, seed, choice, model, golden_scores)
     write_folder(output, model, spec, golden)
     progress("writing", 1, 1)
     if spec["image_size"] is None:
@@ -149,14 +118,42 @@ def train(
         "output": str(output),
         **spec["images"],
         "images": len(data.samples),
-        "auroc": metrics["auroc"],
+        "auroc": learned.metrics["auroc"],
         "threshold": THRESHOLD,
-        "metrics": metrics,
+        "metrics": learned.metrics,
+        "input": spec["input"],
+        "scorers": learned.table,
+        "map": choice.map,
         "seconds": time.monotonic() - began,
         "skipped": data.skipped,
         "warnings": data.warnings,
         "sha256": spec["sha256"],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What the model will hold, and out-of-fold figures: of the whole and of each scorer."""
+
+    fitted: Fitted
+    metrics: dict[str, float | None]
+    table: list[dict[str, Any]]
+
+
+def _learn(data: Gathered, choice: Choice, seed: int, progress: Progress) -> _Learned:
+    raw, normal_maps = _out_of_fold(data, choice, seed, progress)
+    progress("calibrating", 0, 1)
+    # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
+    untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
+    supervised = len(untouched) == len(SCORERS)
+    guarded = len(UNSUPERVISED) if supervised else 0
+    calibration = calibrate(untouched, data.anomalous, WEIGHTS[: len(untouched)], guarded)
+    scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
+    limit = pixel_limit(normal_maps)
+    fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
+    metrics = _metrics(calibration.apply(untouched), data.anomalous)
+    progress("calibrating", 1, 1)
+    return _Learned(fitted, metrics, _table(untouched, data.anomalous))
 
 
 def _folds(anomalous: Bools, seed: int) -> npt.NDArray[np.int64]:
@@ -179,27 +176,21 @@ def _worth_summing(raw: list[Floats], anomalous: Bools) -> list[Floats]:
     if len(raw) < len(SCORERS):
         return raw
     others = raw[:-1]
-    fused = fuse([unit_of(scores[~anomalous]) for scores in others], others)
+    units = [unit_of(scores[~anomalous]) for scores in others]
+    fused = fuse(units, others, WEIGHTS[: len(others)])
     known, alone = auroc(fused, anomalous), auroc(raw[-1], anomalous)
     return raw if known is None or alone is None or alone >= known - BEHIND else others
 
 
-def _fit(data: Gathered, rows: Bools, supervise: bool) -> _Scorers:
+def _fit(data: Gathered, rows: Bools, supervise: bool) -> Ensemble:
     """Fit the scorers to the chosen rows (a sample's copies are its next rows)."""
     anomalous = np.repeat(data.anomalous, COPIES + 1)
-    normal = rows & ~anomalous
-    supervised = None
-    if supervise:
-        supervised = fit_supervised(data.whole[rows][:, features.SUPERVISED], anomalous[rows])
-    return _Scorers(
-        fit_positions(data.local[normal]),
-        fit_whole(data.whole[normal][:, features.STATISTICS]),
-        supervised,
-    )
+    normal = data.local[rows & ~anomalous]
+    return fit_ensemble(normal, data.whole[rows], anomalous[rows], supervise)
 
 
 def _out_of_fold(
-    data: Gathered, seed: int, progress: Progress
+    data: Gathered, choice: Choice, seed: int, progress: Progress
 ) -> tuple[list[npt.NDArray[np.float32]], Floats]:
     """Raw scores of every row, and maps of the untouched normal ones, by scorers blind to them."""
     folds = np.repeat(_folds(data.anomalous, seed), COPIES + 1)
@@ -208,16 +199,18 @@ def _out_of_fold(
     raw: list[npt.NDArray[np.float32]] = []
     normal_maps: list[Floats] = []
     count = int(folds.max()) + 1
+    grid, drawn = features.grid(choice.size), MAPS.index(choice.map)
     supervise = int(data.anomalous.sum()) >= LEAST_ANOMALIES
     for fold in range(count):
         progress("fitting", fold, count)
         held = folds == fold
-        scores, maps = _fit(data, ~held, supervise).score(data.local[held], data.whole[held])
+        ensemble = _fit(data, ~held, supervise)
+        scores, maps = ensemble.score(data.local[held], data.whole[held], grid)
         if not raw:
             raw = [np.empty(len(folds), np.float32) for _ in scores]
         for whole, part in zip(raw, scores, strict=True):
             whole[held] = part
-        normal_maps.append(maps[(untouched & normal)[held]])
+        normal_maps.append(maps[drawn][(untouched & normal)[held]])
     progress("fitting", count, count)
     return raw, np.concatenate(normal_maps)
 
@@ -236,12 +229,17 @@ def _metrics(scores: npt.NDArray[np.float64], anomalous: Bools) -> dict[str, flo
     }
 
 
+def _table(raw: list[Floats], anomalous: Bools) -> list[dict[str, Any]]:
+    """What each scorer would do alone, out-of-fold; AUROC None without anomalies."""
+    rows = zip(SCORERS, WEIGHTS, raw, strict=False)
+    return [{"name": n, "weight": w, "auroc": auroc(scores, anomalous)} for n, w, scores in rows]
+
+
 def _golden(
     data: Gathered,
-    scorers: _Scorers,
     fitted: Fitted,
     model: bytes,
-    size: int,
+    size: Size,
     load: FeatureExtractorLoader,
 ) -> tuple[dict[str, Image], dict[str, float]]:
     """Some pictures and the scores that the graph gives them.
@@ -250,7 +248,8 @@ def _golden(
     is as good as the trainer's. Raises ModelError if graph and numpy disagree.
     """
     step = COPIES + 1
-    raw, _ = scorers.score(data.local[::step], data.whole[::step])
+    grid = features.grid(size)
+    raw, _ = fitted.scorers.score(data.local[::step], data.whole[::step], grid)
     expected = fitted.calibration.apply(raw)
     images: dict[str, Image] = {}
     scores: dict[str, float] = {}
@@ -282,22 +281,21 @@ def _typical(scores: npt.NDArray[np.float64], chosen: Bools) -> list[int]:
 
 def _spec(
     data: Gathered,
-    fitted: Fitted,
+    learned: _Learned,
     name: str,
     seed: int,
-    size: int,
+    choice: Choice,
     model: bytes,
     golden: dict[str, float],
-    metrics: dict[str, float | None],
 ) -> dict[str, Any]:
     """What goes into spec.json besides its format. Holds no time: equal data, equal file."""
+    fitted = learned.fitted
     only = next(iter(data.sizes)) if len(data.sizes) == 1 else None
-    units = zip(SCORERS, fitted.calibration.units, strict=False)
     return {
         "name": name,
         "version": "1",
         "sha256": hashlib.sha256(model).hexdigest(),
-        "input": {"height": size, "width": size},
+        "input": {"height": choice.size[0], "width": choice.size[1]},
         "image_size": {"height": only[0], "width": only[1]} if only else None,
         "threshold": THRESHOLD,
         "golden": golden,
@@ -307,12 +305,14 @@ def _spec(
             "normal": int((~data.anomalous).sum()),
             "anomaly": int(data.anomalous.sum()),
         },
-        "metrics": metrics,
+        "metrics": learned.metrics,
         "backbone": backbone.NAME,
         "scorers": [
-            {"name": n, "centre": u.centre, "deviation": u.deviation, "weight": 1.0}
-            for n, u in units
+            {**row, "centre": u.centre, "deviation": u.deviation}
+            for row, u in zip(learned.table, fitted.calibration.units, strict=True)
         ],
+        "map": choice.map,
+        "evidence": [trial.as_row() for trial in choice.trials],
         "calibration": {
             "limit": fitted.calibration.limit,
             "slope": fitted.calibration.slope,

@@ -10,6 +10,7 @@ Memory is bounded: of more pictures than BUDGET holds, a sample drawn by the see
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progr
 from edged.core.types import Floats, Image
 from edged.training import features
 from edged.training.dataset import check_trainable
+from edged.training.features import Size
 from edged.training.samples import Dataset, Sample
 
 COPIES = 1
@@ -57,7 +59,7 @@ class Gathered:
 class _Reader:
     """Files in, resized pictures out; remembers what it met."""
 
-    size: int
+    size: Size
     sizes: set[tuple[int, int]] = field(default_factory=set)
     digests: dict[str, Sample] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
@@ -81,9 +83,9 @@ class _Reader:
         return resized(image, self.size)
 
 
-def resized(image: Image, size: int) -> Image:
+def resized(image: Image, size: Size) -> Image:
     """A copy of a picture at the input's size, as serving scales it."""
-    out = np.empty((size, size, 3), np.uint8)
+    out = np.empty((*size, 3), np.uint8)
     imaging.resize_into(image, out)
     return out
 
@@ -96,7 +98,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def gather(
-    dataset: Dataset, size: int, seed: int, load: FeatureExtractorLoader, progress: Progress
+    dataset: Dataset, size: Size, seed: int, load: FeatureExtractorLoader, progress: Progress
 ) -> Gathered:
     """Read and describe the labelled pictures. Raises BadDataset, EngineError."""
     warnings: list[str] = []
@@ -111,11 +113,11 @@ def gather(
         extractor.close()
 
 
-def _chosen(dataset: Dataset, size: int, seed: int, warnings: list[str]) -> list[Sample]:
+def _chosen(dataset: Dataset, size: Size, seed: int, warnings: list[str]) -> list[Sample]:
     unlabeled = len(dataset.samples) - len(dataset.normal) - len(dataset.anomalous)
     if unlabeled:
         warnings.append(f"{unlabeled} pictures have no label and were not used.")
-    row = features.grid(size) ** 2 * features.DIMENSIONS * np.dtype(np.float16).itemsize
+    row = math.prod(features.grid(size)) * features.DIMENSIONS * np.dtype(np.float16).itemsize
     limit = max(16, BUDGET // (2 * row * (COPIES + 1)))
     keep: set[int] = set()
     for label, word in ((False, "normal"), (True, "anomalous")):
@@ -133,7 +135,7 @@ def _chosen(dataset: Dataset, size: int, seed: int, warnings: list[str]) -> list
 
 def _projection(
     samples: Sequence[Sample],
-    size: int,
+    size: Size,
     seed: int,
     extractor: FeatureExtractor,
     progress: Progress,
@@ -159,7 +161,7 @@ def _projection(
 
 def _describe(
     samples: Sequence[Sample],
-    size: int,
+    size: Size,
     seed: int,
     extractor: FeatureExtractor,
     progress: Progress,
@@ -167,7 +169,7 @@ def _describe(
     warnings: list[str],
 ) -> Gathered:
     reader = _Reader(size)
-    step, positions = COPIES + 1, features.grid(size) ** 2
+    step, positions = COPIES + 1, math.prod(features.grid(size))
     local = np.empty((len(samples) * step, positions, features.DIMENSIONS), np.float16)
     whole = np.empty((len(samples) * step, features.WHOLE), np.float32)
     kept: list[Sample] = []

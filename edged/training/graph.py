@@ -14,11 +14,15 @@ import numpy as np
 from edged.core.types import Floats
 from edged.training import backbone, features
 from edged.training.calibration import NORMAL_LOGIT, Calibration, Unit
+from edged.training.ensemble import MAPS, Ensemble
+from edged.training.features import Size
 from edged.training.nodes import Nodes, Tensor
 from edged.training.scorers import (
+    POOLED_TOP,
+    TOP,
+    Gaussian,
     PositionGaussian,
     Supervised,
-    WholeGaussian,
     blur_matrix,
     top_count,
 )
@@ -26,63 +30,83 @@ from edged.training.scorers import (
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Everything that training learned. projection: (LOCAL, DIMENSIONS)."""
+    """Everything that training learned.
+
+    projection: (LOCAL, DIMENSIONS). map: the scorer whose distances are drawn, in units of
+    pixel_limit.
+    """
 
     projection: Floats
-    positions: PositionGaussian
-    whole: WholeGaussian
-    supervised: Supervised | None
+    scorers: Ensemble
     calibration: Calibration
+    map: str
     pixel_limit: float
 
 
-def model_graph(size: int, fitted: Fitted) -> bytes:
-    """The model's bytes: `score` float32 (N,) in 0..1 and `map` float32 (N, 1, g, g)."""
-    nodes = Nodes(size, size)
+def model_graph(size: Size, fitted: Fitted) -> bytes:
+    """The model's bytes: `score` float32 (N,) in 0..1, `map` float32 (N, 1, rows, columns)."""
+    nodes = Nodes(*size)
+    grid = features.grid(size)
+    positions = grid[0] * grid[1]
     taps = backbone.add_backbone(nodes, backbone.pretrained())
-    maps = _maps(nodes, taps, fitted, features.grid(size))
+    local = _projected(nodes, taps, fitted.projection)
+    placed = _blurred(nodes, _placed(nodes, local, fitted.scorers.positions, grid), grid)
+    pooled = _pooled(nodes, local, fitted.scorers.pooled)
     whole = features.add_whole(nodes, taps)
-    raw = [_top_mean(nodes, maps, features.grid(size) ** 2), _whole(nodes, whole, fitted.whole)]
-    if fitted.supervised is not None:
-        raw.append(_supervised(nodes, whole, fitted.supervised))
+    raw = [
+        _top_mean(nodes, placed, top_count(positions, TOP), positions),
+        _top_mean(nodes, pooled, top_count(positions, POOLED_TOP), positions),
+        _whole(nodes, whole, fitted.scorers.whole),
+    ]
+    if fitted.scorers.supervised is not None:
+        raw.append(_supervised(nodes, whole, fitted.scorers.supervised))
     score = _calibrated(nodes, raw, fitted.calibration)
-    heat = nodes.add("Mul", maps, nodes.floats(1.0 / fitted.pixel_limit), name="map")
-    side = features.grid(size)
-    return nodes.serialise([(score, ["N"]), (heat, ["N", 1, side, side])])
+    shown = placed if fitted.map == MAPS[0] else _blurred(nodes, pooled, grid)
+    heat = nodes.add("Mul", shown, nodes.floats(1.0 / fitted.pixel_limit), name="map")
+    return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])])
 
 
-def _maps(nodes: Nodes, taps: dict[int, Tensor], fitted: Fitted, side: int) -> Tensor:
-    """Blurred distances (N, 1, g, g)."""
-    off = _projected(nodes, taps, fitted.projection, fitted.positions.mean, side)
-    positions, dimensions = fitted.positions.mean.shape
+def _placed(nodes: Nodes, local: Tensor, fitted: PositionGaussian, grid: Size) -> Tensor:
+    """Distances (N, 1, rows, columns) from what is normal at each position."""
+    positions, dimensions = fitted.mean.shape
+    centre = np.ascontiguousarray(fitted.mean.T).reshape(1, -1, *grid)
+    off = nodes.add("Sub", local, nodes.floats(centre))
     off = nodes.add("Reshape", off, nodes.ints(-1, dimensions, positions))
     off = nodes.add("Transpose", off, perm=[2, 0, 1])  # (positions, N, dimensions)
-    axes = fitted.positions.axes
-    along = nodes.add("MatMul", off, nodes.floats(axes * fitted.positions.shrink[:, None, :]))
+    axes = fitted.axes
+    along = nodes.add("MatMul", off, nodes.floats(axes * fitted.shrink[:, None, :]))
     known = nodes.add("MatMul", along, nodes.floats(axes.transpose(0, 2, 1)))
     # A difference of vectors, not of squares: safe in reduced precision.
     distance = _norm(nodes, nodes.add("Sub", off, known), axis=2)
-    distance = nodes.add("Mul", distance, nodes.floats(fitted.positions.scale[:, None]))
+    distance = nodes.add("Mul", distance, nodes.floats(fitted.scale[:, None]))
     distance = nodes.add("Transpose", distance, perm=[1, 0])
-    maps = nodes.add("Reshape", distance, nodes.ints(-1, 1, side, side))
-    matrix = blur_matrix(side)
-    maps = nodes.add("MatMul", nodes.floats(matrix), maps)
-    return nodes.add("MatMul", maps, nodes.floats(matrix.T))
+    return nodes.add("Reshape", distance, nodes.ints(-1, 1, *grid))
 
 
-def _projected(
-    nodes: Nodes, taps: dict[int, Tensor], projection: Floats, mean: Floats, side: int
-) -> Tensor:
-    """Projected locals less their mean, (N, D, g, g).
+def _pooled(nodes: Nodes, local: Tensor, fitted: Gaussian) -> Tensor:
+    """Distances (N, 1, rows, columns) from what is normal at any position."""
+    # Centred before it is scaled: the differences are small beside what is subtracted.
+    off = nodes.add("Sub", local, nodes.floats(fitted.mean[None, :, None, None]))
+    white = _projection(nodes, off, fitted.factor)
+    squares = nodes.add("ReduceSum", nodes.add("Mul", white, white), nodes.ints(1), keepdims=1)
+    return nodes.add("Sqrt", squares)
+
+
+def _blurred(nodes: Nodes, maps: Tensor, grid: Size) -> Tensor:
+    rows, columns = (blur_matrix(side) for side in grid)
+    maps = nodes.add("MatMul", nodes.floats(rows), maps)
+    return nodes.add("MatMul", maps, nodes.floats(columns.T))
+
+
+def _projected(nodes: Nodes, taps: dict[int, Tensor], projection: Floats) -> Tensor:
+    """Projected locals (N, D, rows, columns).
 
     The projection of tap 10 stands before the enlargement, which is the same and costs less.
     """
     split = backbone.CHANNELS[backbone.FINE]
     fine = _projection(nodes, taps[backbone.FINE], projection[:split])
     middle = _projection(nodes, taps[backbone.MIDDLE], projection[split:])
-    local = nodes.add("Add", fine, features.add_doubling(nodes, middle))
-    centre = np.ascontiguousarray(mean.T).reshape(1, -1, side, side)
-    return nodes.add("Sub", local, nodes.floats(centre))
+    return nodes.add("Add", fine, features.add_doubling(nodes, middle))
 
 
 def _projection(nodes: Nodes, x: Tensor, matrix: Floats) -> Tensor:
@@ -90,13 +114,13 @@ def _projection(nodes: Nodes, x: Tensor, matrix: Floats) -> Tensor:
     return nodes.add("Conv", x, nodes.floats(kernel, "kernel"), kernel_shape=[1, 1])
 
 
-def _top_mean(nodes: Nodes, maps: Tensor, positions: int) -> Tensor:
+def _top_mean(nodes: Nodes, maps: Tensor, count: int, positions: int) -> Tensor:
     flat = nodes.add("Reshape", maps, nodes.ints(-1, positions))
-    largest = nodes.topk(flat, top_count(positions))
+    largest = nodes.topk(flat, count)
     return nodes.add("ReduceMean", largest, axes=[1], keepdims=0)
 
 
-def _whole(nodes: Nodes, whole: Tensor, scorer: WholeGaussian) -> Tensor:
+def _whole(nodes: Nodes, whole: Tensor, scorer: Gaussian) -> Tensor:
     start, stop = features.STATISTICS.start, features.STATISTICS.stop
     part = nodes.add("Slice", whole, nodes.ints(start), nodes.ints(stop), nodes.ints(1))
     off = nodes.add("Sub", part, nodes.floats(scorer.mean))
@@ -118,9 +142,10 @@ def _norm(nodes: Nodes, x: Tensor, axis: int) -> Tensor:
 
 def _calibrated(nodes: Nodes, raw: list[Tensor], calibration: Calibration) -> Tensor:
     terms = [_in_unit(nodes, r, u) for r, u in zip(raw, calibration.units, strict=True)]
-    fused = terms[0]
-    for term in terms[1:]:
-        fused = nodes.add("Add", fused, term)
+    fused = terms[0]  # the first weighs 1
+    for term, weight in zip(terms[1:], calibration.weights[1:], strict=True):
+        weighted = term if weight == 1.0 else nodes.add("Mul", term, nodes.floats(weight))
+        fused = nodes.add("Add", fused, weighted)
     above = nodes.add("Sub", fused, nodes.floats(calibration.limit))
     logit = nodes.add("Mul", above, nodes.floats(calibration.slope))
     for term, guard in zip(terms, calibration.guards, strict=False):

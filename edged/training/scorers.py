@@ -1,10 +1,11 @@
-"""What is fitted: three scorers, each a few arrays, each with its scores in numpy.
+"""What is fitted: four scorers, each a few arrays, each with its scores in numpy.
 
 Owns the arithmetic that graph.py repeats as ONNX nodes; fit.py checks that both agree. Knows no
 threshold and no unit: those are calibration.py's.
 
     PositionGaussian   per grid position, how far from what is normal there (aligned parts)
-    WholeGaussian      how unusual the picture is as a whole
+    Gaussian, pooled   per grid position, how far from what is normal anywhere (textures, poses)
+    Gaussian, whole    how unusual the picture is as a whole
     Supervised         logistic regression towards the labelled anomalies, when there are enough
 """
 
@@ -24,8 +25,10 @@ RANK = 16  # directions kept per position; 8 to 32 measured alike
 ISOTROPIC = 0.1  # share of the mean variance added to every direction: pictures are few
 BLUR = 1.0  # deviation in grid positions
 BLUR_REACH = 3
-TOP = 0.003  # share of positions whose mean is the score
+TOP = 0.003  # share of positions whose mean is the score of the Gaussians by position
+POOLED_TOP = 0.02  # and of the pooled one: without a place of its own a position is noisier
 TOP_LEAST = 3
+POOLED_RIDGE = 1e-3  # of the mean variance; 1e-4 to 1 measured alike
 CHUNK = 64  # positions worked on at once: bounds memory
 REGULARISATION = 0.003
 NEWTON_STEPS = 25
@@ -94,47 +97,67 @@ def blur_matrix(side: int) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def blurred(distances: Floats) -> Floats:
-    """(n, P) -> (n, P), smoothed on the grid."""
-    side = math.isqrt(distances.shape[1])
-    matrix = blur_matrix(side)
-    maps = matrix @ distances.reshape(-1, side, side) @ matrix.T
+def blurred(distances: Floats, grid: tuple[int, int]) -> Floats:
+    """(n, P) -> (n, P), smoothed on the grid of (rows, columns)."""
+    rows, columns = grid
+    maps = blur_matrix(rows) @ distances.reshape(-1, rows, columns) @ blur_matrix(columns).T
     return np.asarray(maps.reshape(distances.shape), np.float32)
 
 
-def top_count(positions: int) -> int:
+def top_count(positions: int, share: float) -> int:
     """How many positions make the score."""
-    return max(TOP_LEAST, math.ceil(TOP * positions))
+    return max(TOP_LEAST, math.ceil(share * positions))
 
 
-def top_mean(maps: Floats) -> Floats:
-    """The score (n,) of blurred distances (n, P)."""
-    count = top_count(maps.shape[1])
+def top_mean(maps: Floats, share: float) -> Floats:
+    """The score (n,) of distances (n, P): the mean of the largest `share` of them."""
+    count = top_count(maps.shape[1], share)
     largest = np.partition(maps, maps.shape[1] - count, axis=1)[:, -count:]
     return np.asarray(largest.mean(axis=1), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class WholeGaussian:
+class Gaussian:
     """mean (D,); factor (D, D) with factor @ factor.T = inverse covariance."""
 
     mean: Floats
     factor: Floats
 
-    def distances(self, statistics: Floats) -> Floats:
-        """Mahalanobis distance (n,) of (n, D)."""
-        white = (statistics - self.mean) @ self.factor
-        return np.asarray(np.sqrt((white**2).sum(axis=1)), np.float32)
+    def distances(self, vectors: npt.NDArray[np.floating]) -> Floats:
+        """Mahalanobis distance (n,) of (n, D), or (n, P) of (n, P, D)."""
+        result = np.empty(vectors.shape[:-1], np.float32)
+        for index, row in enumerate(vectors):  # one picture at once bounds memory
+            white = (row.astype(np.float32) - self.mean) @ self.factor
+            result[index] = np.sqrt((white**2).sum(axis=-1))
+        return result
 
 
-def fit_whole(statistics: Floats) -> WholeGaussian:
+def fit_whole(statistics: Floats) -> Gaussian:
     """Fit to (n, D) of normal pictures; covariance shrunk as Ledoit and Wolf say."""
     rows = statistics.astype(np.float64)
     mean = rows.mean(axis=0)
-    covariance = ledoit_wolf(rows - mean)
+    return _gaussian(mean, ledoit_wolf(rows - mean))
+
+
+def fit_pooled(local: npt.NDArray[np.floating]) -> Gaussian:
+    """Fit to projected locals (n, P, D) of normal pictures, whatever their position."""
+    count, dimensions = 0, local.shape[2]
+    total, products = np.zeros(dimensions), np.zeros((dimensions, dimensions))
+    for picture in local:
+        rows = picture.astype(np.float64)
+        count += len(rows)
+        total += rows.sum(axis=0)
+        products += rows.T @ rows
+    mean = total / count
+    covariance = products / count - np.outer(mean, mean)
+    ridge = POOLED_RIDGE * np.trace(covariance) / dimensions + 1e-9
+    return _gaussian(mean, covariance + ridge * np.eye(dimensions))
+
+
+def _gaussian(mean: Doubles, covariance: Doubles) -> Gaussian:
     lower = np.linalg.cholesky(covariance)
     factor = np.linalg.solve(lower, np.eye(len(lower))).T
-    return WholeGaussian(mean.astype(np.float32), factor.astype(np.float32))
+    return Gaussian(mean.astype(np.float32), factor.astype(np.float32))
 
 
 def ledoit_wolf(centred: Doubles) -> Doubles:

@@ -77,9 +77,20 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("images", type=Path, help="folder (normal/, anomaly/CLASS/) or manifest")
     train.add_argument("--output", type=Path, required=True, metavar="MODEL")
     train.add_argument("--seed", type=int, default=0)
+    _add_budget(train)
     train.add_argument("--name", help="the model's name (default: the output folder's)")
     train.add_argument("--json", action="store_true")
     train.set_defaults(command=_train)
+
+    threshold = commands.add_parser(
+        "threshold", help="change a model's threshold; the change is recorded"
+    )
+    threshold.add_argument("model", type=Path)
+    threshold.add_argument("--value", type=float, metavar="T", help="from 0 to 1")
+    _add_budget(threshold)
+    threshold.add_argument("--reason", default="", help="why; required with --value")
+    threshold.add_argument("--json", action="store_true")
+    threshold.set_defaults(command=_threshold)
 
     evaluate = commands.add_parser("evaluate", help="judge labelled pictures and report")
     evaluate.add_argument("model", type=Path)
@@ -96,6 +107,16 @@ def parser() -> argparse.ArgumentParser:
     detect.add_argument("--json", action="store_true", help="one object per line")
     detect.set_defaults(command=_detect)
     return top
+
+
+def _add_budget(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--false-rejects", type=float, metavar="RATE", help="threshold: at most so many, as 0.01"
+    )
+    command.add_argument(
+        "--escapes", type=float, metavar="RATE", help="threshold: at most so many, as 0.05"
+    )
+    command.add_argument("--confidence", type=float, default=0.95, help="of the budget")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -136,7 +157,31 @@ def _train(arguments: argparse.Namespace) -> int:
 
     name = arguments.name or arguments.output.resolve().name
     with _Bar(arguments.json) as bar:
-        report = workbench.train(arguments.images, arguments.output, name, arguments.seed, bar.show)
+        report = workbench.train(
+            arguments.images,
+            arguments.output,
+            name,
+            arguments.seed,
+            bar.show,
+            arguments.false_rejects,
+            arguments.escapes,
+            arguments.confidence,
+        )
+    _report(report, arguments.json)
+    return 0
+
+
+def _threshold(arguments: argparse.Namespace) -> int:
+    from edged import workbench
+
+    report = workbench.set_threshold(
+        arguments.model,
+        arguments.value,
+        arguments.false_rejects,
+        arguments.escapes,
+        arguments.confidence,
+        arguments.reason,
+    )
     _report(report, arguments.json)
     return 0
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edged import imaging
-from edged.core.errors import BadImage, NotFound
+from edged.core.errors import BadImage, InvalidInput, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import Image, ModelSpec, Verdict
 from edged.engines import choose
@@ -23,6 +23,9 @@ from edged.pipeline.infer import predict
 from edged.pipeline.qualify import first_qualified
 from edged.wire.results import detect_anomaly_result
 from edged.wire.spec import GOLDEN, read_spec
+
+if TYPE_CHECKING:
+    from edged.training.budget import Budget
 
 
 class Judge:
@@ -57,7 +60,16 @@ def _cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "edged"
 
 
-def train(images: Path, output: Path, name: str, seed: int, progress: Progress) -> dict[str, Any]:
+def train(
+    images: Path,
+    output: Path,
+    name: str,
+    seed: int,
+    progress: Progress,
+    false_rejects: float | None = None,
+    escapes: float | None = None,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
     """Train a model folder from a folder of pictures or a manifest; the trainer's report."""
     from edged.training.dataset import read_dataset
     from edged.training.fit import train as fit
@@ -70,7 +82,37 @@ def train(images: Path, output: Path, name: str, seed: int, progress: Progress) 
         seed=seed,
         extractor=choose.extractor,
         progress=progress,
+        budget=_budget(false_rejects, escapes, confidence),
     )
+
+
+def set_threshold(
+    model: Path,
+    value: float | None,
+    false_rejects: float | None,
+    escapes: float | None,
+    confidence: float,
+    reason: str,
+) -> dict[str, Any]:
+    """Change a model's threshold, and record the change; what was done."""
+    from edged.training.threshold import change
+
+    wanted = _budget(false_rejects, escapes, confidence) if value is None else value
+    if wanted is None:
+        raise InvalidInput("Give --value, --false-rejects or --escapes.")
+    return change(model, wanted, reason)
+
+
+def _budget(false_rejects: float | None, escapes: float | None, confidence: float) -> Budget | None:
+    from edged.training.budget import Budget
+
+    if false_rejects is not None and escapes is not None:
+        raise InvalidInput(
+            "Give --false-rejects or --escapes, not both: one threshold, one budget."
+        )
+    if false_rejects is not None:
+        return Budget("false_rejects", false_rejects, confidence)
+    return None if escapes is None else Budget("escapes", escapes, confidence)
 
 
 def evaluate(model: Path, images: Path, engine: str, progress: Progress) -> dict[str, Any]:

@@ -5,9 +5,9 @@ A trial tells held-out good parts from the same parts with a planted defect.
 Decision: sizes are tried from small to large while they gain, and a larger one must earn its
 cost (1.6 and 2.3 times the time of 256): it is taken only when it is better by more than MARGIN.
 Planted defects are no real ones; differences below that margin did not predict which size is
-better on real cracks. The map is drawn by whichever scorer finds the planted defects' pixels better: by
-position where parts lie alike, pooled where they do not. Both choices came out right on the two
-real sets at hand (commutators: by position; cookies: pooled).
+better on real cracks. The map is drawn by whichever scorer finds the planted defects' pixels
+better: by position where parts lie alike, pooled where they do not. Both choices came out right
+on the two real sets at hand (commutators: by position; cookies: pooled).
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from edged.core.errors import InvalidInput, MissingDependency, ModelError
 from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import backbone, features
+from edged.training.budget import DECIMALS, Budget, setting
 from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
 from edged.training.ensemble import (
     MAPS,
@@ -47,6 +48,7 @@ from edged.training.graph import Fitted, model_graph
 from edged.training.metrics import auroc, confusion
 from edged.training.nodes import onnx_version
 from edged.training.samples import Dataset
+from edged.training.threshold import UNBUDGETED, described, first_entry
 
 FOLDS = 5
 LEAST_ANOMALIES = 8
@@ -87,11 +89,13 @@ def train(
     extractor: FeatureExtractorLoader,
     progress: Progress,
     side: int | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Learn what is normal and write the model folder `output`; returns the report.
 
     side: the graph's input has about side x side pixels, in the shape of the pictures; None = the
-    evidence chooses.
+    evidence chooses. budget: what the threshold must keep; None = best F1, or with normal
+    pictures only two deviations above their median.
     Report: output, images, normal, anomaly, auroc (out-of-fold; None without anomalies),
     threshold, seconds, skipped [{path, reason}], warnings, sha256, metrics.
     Raises BadDataset, InvalidInput (output or side), MissingDependency, EngineError, ModelError.
@@ -105,7 +109,7 @@ def train(
     check_replaceable(output)
     choice = choose(dataset, side, seed, extractor, progress)
     data = gather(dataset, choice.size, seed, extractor, progress)
-    learned = _learn(data, choice, seed, progress)
+    learned = _learn(data, choice, seed, budget, progress)
     progress("writing", 0, 1)
     model = model_graph(choice.size, learned.fitted)
     golden, golden_scores = _golden(data, learned.fitted, model, choice.size, extractor)
@@ -119,7 +123,7 @@ def train(
         **spec["images"],
         "images": len(data.samples),
         "auroc": learned.metrics["auroc"],
-        "threshold": THRESHOLD,
+        "threshold": learned.threshold,
         "metrics": learned.metrics,
         "input": spec["input"],
         "scorers": learned.table,
@@ -138,9 +142,15 @@ class _Learned:
     fitted: Fitted
     metrics: dict[str, float | None]
     table: list[dict[str, Any]]
+    normal: list[float]
+    anomalous: list[float]
+    threshold: float
+    entry: dict[str, Any]
 
 
-def _learn(data: Gathered, choice: Choice, seed: int, progress: Progress) -> _Learned:
+def _learn(
+    data: Gathered, choice: Choice, seed: int, budget: Budget | None, progress: Progress
+) -> _Learned:
     raw, normal_maps = _out_of_fold(data, choice, seed, progress)
     progress("calibrating", 0, 1)
     # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
@@ -151,9 +161,23 @@ def _learn(data: Gathered, choice: Choice, seed: int, progress: Progress) -> _Le
     scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
     limit = pixel_limit(normal_maps)
     fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
-    metrics = _metrics(calibration.apply(untouched), data.anomalous)
+    scores = np.round(calibration.apply(untouched), DECIMALS)
+    normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
+    found = setting(budget, normal, anomalous) if budget else None
+    threshold = found.threshold if found else THRESHOLD
+    if found and found.needed:
+        data.warnings.append(found.words)
+    reason = described(budget) if budget else UNBUDGETED[bool(anomalous)]
     progress("calibrating", 1, 1)
-    return _Learned(fitted, metrics, _table(untouched, data.anomalous))
+    return _Learned(
+        fitted,
+        _metrics(scores, threshold, data.anomalous),
+        _table(untouched, data.anomalous),
+        normal,
+        anomalous,
+        threshold,
+        first_entry(threshold, reason, found),
+    )
 
 
 def _folds(anomalous: Bools, seed: int) -> npt.NDArray[np.int64]:
@@ -215,9 +239,11 @@ def _out_of_fold(
     return raw, np.concatenate(normal_maps)
 
 
-def _metrics(scores: npt.NDArray[np.float64], anomalous: Bools) -> dict[str, float | None]:
+def _metrics(
+    scores: npt.NDArray[np.float64], threshold: float, anomalous: Bools
+) -> dict[str, float | None]:
     """Out-of-fold figures of the untouched pictures."""
-    counts = confusion(scores >= THRESHOLD, anomalous)
+    counts = confusion(scores >= threshold, anomalous)
     judged = bool(anomalous.any())
     return {
         "auroc": auroc(scores, anomalous),
@@ -297,7 +323,9 @@ def _spec(
         "sha256": hashlib.sha256(model).hexdigest(),
         "input": {"height": choice.size[0], "width": choice.size[1]},
         "image_size": {"height": only[0], "width": only[1]} if only else None,
-        "threshold": THRESHOLD,
+        "threshold": learned.threshold,
+        "thresholds": [learned.entry],
+        "out_of_fold": {"normal": learned.normal, "anomaly": learned.anomalous},
         "golden": golden,
         "seed": seed,
         "data_sha256": data.sha256,

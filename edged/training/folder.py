@@ -64,11 +64,28 @@ def write_folder(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def rewrite_spec(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Replace spec.json of a model folder, whole or not at all. Raises InvalidInput."""
+    part = folder / f".{SPEC}.part"
+    try:
+        part.write_text(_as_text(spec), encoding="utf-8")
+        _sync(part)
+        part.replace(folder / SPEC)
+        _sync(folder)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InvalidInput(f"{folder}: cannot be written ({error.strerror}).") from error
+
+
+def _as_text(spec: Mapping[str, Any]) -> str:
+    text = json.dumps({"format": FORMAT, **spec}, indent=2, sort_keys=True, allow_nan=False)
+    return text + "\n"
+
+
 def _fill(folder: Path, model: bytes, spec: Mapping[str, Any], golden: Mapping[str, Image]) -> None:
     (folder / GOLDEN).mkdir(parents=True)
     (folder / MODEL).write_bytes(model)
-    text = json.dumps({"format": FORMAT, **spec}, indent=2, sort_keys=True, allow_nan=False)
-    (folder / SPEC).write_text(text + "\n", encoding="utf-8")
+    (folder / SPEC).write_text(_as_text(spec), encoding="utf-8")
     for name, image in golden.items():
         imaging.write_png(folder / GOLDEN / name, image)
     for path in sorted(folder.rglob("*"), reverse=True):

@@ -42,7 +42,7 @@ def read_spec(folder: Path, name: str | None = None) -> ModelSpec:
         spec = _parse(data, name or folder.resolve().name)
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing; train the model again.") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: has wrong values ({error}); train the model again.") from error
     check_model_file(folder / MODEL, spec.ref.sha256)
     return spec
@@ -54,6 +54,11 @@ def _parse(data: dict[str, Any], name: str) -> ModelSpec:
     threshold = float(data["threshold"])
     if not 0.0 <= threshold <= 1.0 or not math.isfinite(threshold):
         raise ValueError(f"threshold {threshold} is not within 0 to 1")
+    if float(data["thresholds"][-1]["threshold"]) != threshold:
+        raise ValueError(
+            f"threshold {threshold} is not the last recorded one: it was changed by hand; use "
+            "edged threshold"
+        )
     golden = {str(k): float(v) for k, v in data["golden"].items()}
     if not golden:
         raise ValueError("no golden pictures, so no engine could prove itself")

@@ -73,6 +73,18 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true")
     check.set_defaults(command=_check)
 
+    _add_training(commands)
+    detect = commands.add_parser("detect", help="judge pictures")
+    detect.add_argument("model", type=Path)
+    detect.add_argument("images", type=Path, nargs="+", help="files or folders")
+    detect.add_argument("--engine", choices=ENGINES, default="auto")
+    detect.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="write overlays here")
+    detect.add_argument("--json", action="store_true", help="one object per line")
+    detect.set_defaults(command=_detect)
+    return top
+
+
+def _add_training(commands: Any) -> None:
     train = commands.add_parser("train", help="train a model on pictures")
     train.add_argument("images", type=Path, help="folder (normal/, anomaly/CLASS/) or manifest")
     train.add_argument("--output", type=Path, required=True, metavar="MODEL")
@@ -98,15 +110,6 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--engine", choices=ENGINES, default="auto")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(command=_evaluate)
-
-    detect = commands.add_parser("detect", help="judge pictures")
-    detect.add_argument("model", type=Path)
-    detect.add_argument("images", type=Path, nargs="+", help="files or folders")
-    detect.add_argument("--engine", choices=ENGINES, default="auto")
-    detect.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="write overlays here")
-    detect.add_argument("--json", action="store_true", help="one object per line")
-    detect.set_defaults(command=_detect)
-    return top
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:

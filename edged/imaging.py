@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,19 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_bytes(data.tobytes())
     part.replace(path)
+
+
+def enlarged(layer: Floats, height: int, width: int) -> Floats:
+    """float32 (h, w) at (height, width), linear between the centres of its positions."""
+    return np.asarray(_cv2().resize(layer, (width, height), interpolation=1), np.float32)
+
+
+def mask_overlay(mask: npt.NDArray[np.uint8], colors: Sequence[str]) -> Image:
+    """uint8 (H, W) of class indices from 1 as a BGR picture; background white."""
+    table = np.full((256, 3), 255, np.uint8)
+    for index, color in enumerate(colors, 1):
+        table[index] = tuple(bytes.fromhex(color[1:])[::-1])
+    return np.ascontiguousarray(table[mask])
 
 
 def heatmap_overlay(image: Image, heatmap: Floats) -> Image:

@@ -51,7 +51,8 @@ class Judge:
     def __call__(self, image: Image) -> Verdict:
         """The verdict on uint8 (H, W, 3) BGR; BadImage if its size is not the training's."""
         check_size(image, self.spec)
-        return decide(predict(self._engine, [image]), 0, self.spec.threshold)
+        prediction = predict(self._engine, [image])
+        return decide(prediction, 0, self.spec.threshold, self.spec.classes, image.shape[:2])
 
 
 def _cache() -> Path:
@@ -155,6 +156,11 @@ def detect(
                 target = heatmaps / overlays[path]
                 imaging.write_png(target, imaging.heatmap_overlay(image, verdict.heatmap))
                 found["heatmap"] = str(target)
+                if verdict.mask is not None:
+                    colors = [c.color for c in judge.spec.classes]
+                    drawn = target.with_name(target.name.replace(".heatmap.", ".mask."))
+                    imaging.write_png(drawn, imaging.mask_overlay(verdict.mask, colors))
+                    found["mask"] = str(drawn)
             yield found
 
 

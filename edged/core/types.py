@@ -89,11 +89,21 @@ class Prediction:
     """Numbers for a batch, as the engine computed them.
 
     scores: float32 (N,), calibrated to 0..1; a part is anomalous where score >= threshold.
-    maps: float32 (N, K, h, w) in absolute units (1.0 = the pixel limit), or None.
+    maps: float32 (N, 1, h, w) in absolute units (1.0 = the pixel limit), or None.
+    classes: float32 (N, K, h, w), how surely each class of defect is seen; 0.5 or more = it is.
     """
 
     scores: Floats
     maps: Floats | None = None
+    classes: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DefectClass:
+    """A class of defect that a segmentation model tells apart; colour: upper-case #RRGGBB."""
+
+    name: str
+    color: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +175,7 @@ class ModelSpec:
     height, width: the graph's input, in pixels.
     image_size: (height, width) of the training images, or None when they were mixed.
     golden: file name in `golden/` -> the score the trainer saw for it.
+    classes: of a segmentation model, in the order of its mask's indices from 1; else empty.
     """
 
     ref: ModelRef
@@ -173,6 +184,7 @@ class ModelSpec:
     threshold: float
     image_size: tuple[int, int] | None = None
     golden: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[DefectClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

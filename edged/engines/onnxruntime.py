@@ -65,7 +65,7 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
         named = dict(zip(self._outputs, found, strict=True))
-        return Prediction(named["score"], named.get("map"))
+        return Prediction(named["score"], named.get("map"), named.get("classes"))
 
     def close(self) -> None:
         """Let go of the session."""

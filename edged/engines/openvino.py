@@ -51,7 +51,7 @@ class OpenVinoEngine:
             }
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).splitlines()[0]}") from error
-        return Prediction(named["score"], named.get("map"))
+        return Prediction(named["score"], named.get("map"), named.get("classes"))
 
     def close(self) -> None:
         """Free the request."""

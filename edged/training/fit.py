@@ -45,6 +45,7 @@ from edged.training.features import Size
 from edged.training.folder import check_replaceable, write_folder
 from edged.training.gather import COPIES, Gathered, gather, resized
 from edged.training.graph import Fitted, model_graph
+from edged.training.masks import Segmented, learn_masks
 from edged.training.metrics import auroc, confusion
 from edged.training.nodes import onnx_version
 from edged.training.samples import Dataset
@@ -128,6 +129,7 @@ def train(
         "input": spec["input"],
         "scorers": learned.table,
         "map": choice.map,
+        "classes": spec["classes"],
         "seconds": time.monotonic() - began,
         "skipped": data.skipped,
         "warnings": data.warnings,
@@ -142,6 +144,7 @@ class _Learned:
     fitted: Fitted
     metrics: dict[str, float | None]
     table: list[dict[str, Any]]
+    segmented: Segmented | None
     normal: list[float]
     anomalous: list[float]
     threshold: float
@@ -160,7 +163,10 @@ def _learn(
     calibration = calibrate(untouched, data.anomalous, WEIGHTS[: len(untouched)], guarded)
     scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
     limit = pixel_limit(normal_maps)
-    fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
+    folds = _folds(data.anomalous, seed)
+    found_masks = learn_masks(data, choice.size, scorers.pooled, folds, seed)
+    segments = found_masks.segments if found_masks else None
+    fitted = Fitted(data.projection, scorers, calibration, choice.map, limit, segments)
     scores = np.round(calibration.apply(untouched), DECIMALS)
     normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
     found = setting(budget, normal, anomalous) if budget else None
@@ -171,8 +177,9 @@ def _learn(
     progress("calibrating", 1, 1)
     return _Learned(
         fitted,
-        _metrics(scores, threshold, data.anomalous),
+        _metrics(scores, threshold, data.anomalous, found_masks),
         _table(untouched, data.anomalous),
+        found_masks,
         normal,
         anomalous,
         threshold,
@@ -240,12 +247,14 @@ def _out_of_fold(
 
 
 def _metrics(
-    scores: npt.NDArray[np.float64], threshold: float, anomalous: Bools
+    scores: npt.NDArray[np.float64], threshold: float, anomalous: Bools, masks: Segmented | None
 ) -> dict[str, float | None]:
-    """Out-of-fold figures of the untouched pictures."""
+    """Out-of-fold figures of the untouched pictures; `pixel_auroc` with masks."""
     counts = confusion(scores >= threshold, anomalous)
     judged = bool(anomalous.any())
+    pixels = {} if masks is None else {"pixel_auroc": masks.pixel_auroc}
     return {
+        **pixels,
         "auroc": auroc(scores, anomalous),
         "precision": counts.precision if judged else None,
         "recall": counts.recall,
@@ -326,6 +335,7 @@ def _spec(
         "threshold": learned.threshold,
         "thresholds": [learned.entry],
         "out_of_fold": {"normal": learned.normal, "anomaly": learned.anomalous},
+        "classes": _classes(learned.segmented),
         "golden": golden,
         "seed": seed,
         "data_sha256": data.sha256,
@@ -353,6 +363,14 @@ def _spec(
             "onnx": onnx_version(),
         },
     }
+
+
+def _classes(segmented: Segmented | None) -> list[dict[str, Any]]:
+    """The classes of a segmentation model with their out-of-fold figures by pixel."""
+    if segmented is None:
+        return []
+    known = zip(segmented.classes, segmented.metrics, strict=True)
+    return [{**figures, "color": kind.color} for kind, figures in known]
 
 
 def _mixed(sizes: set[tuple[int, int]]) -> str:

@@ -18,6 +18,7 @@ from edged.training.ensemble import MAPS, Ensemble
 from edged.training.features import Size
 from edged.training.nodes import Nodes, Tensor
 from edged.training.scorers import (
+    BLUR,
     POOLED_TOP,
     TOP,
     Gaussian,
@@ -26,6 +27,7 @@ from edged.training.scorers import (
     blur_matrix,
     top_count,
 )
+from edged.training.segments import AROUND, Segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,23 @@ class Fitted:
     calibration: Calibration
     map: str
     pixel_limit: float
+    segments: Segments | None = None
 
 
 def model_graph(size: Size, fitted: Fitted) -> bytes:
-    """The model's bytes: `score` float32 (N,) in 0..1, `map` float32 (N, 1, rows, columns)."""
+    """The model's bytes.
+
+    Outputs: `score` float32 (N,) in 0..1; `map` float32 (N, 1, rows, columns), 1.0 = the pixel
+    limit; with segments also `classes` float32 (N, K, rows, columns), 0.5 = the class's limit.
+    """
     nodes = Nodes(*size)
     grid = features.grid(size)
     positions = grid[0] * grid[1]
     taps = backbone.add_backbone(nodes, backbone.pretrained())
     local = _projected(nodes, taps, fitted.projection)
     placed = _blurred(nodes, _placed(nodes, local, fitted.scorers.positions, grid), grid)
-    pooled = _pooled(nodes, local, fitted.scorers.pooled)
+    white = _whitened(nodes, local, fitted.scorers.pooled)
+    pooled = _norm(nodes, white, axis=1, keep=True)
     whole = features.add_whole(nodes, taps)
     raw = [
         _top_mean(nodes, placed, top_count(positions, TOP), positions),
@@ -62,8 +70,34 @@ def model_graph(size: Size, fitted: Fitted) -> bytes:
         raw.append(_supervised(nodes, whole, fitted.scorers.supervised))
     score = _calibrated(nodes, raw, fitted.calibration)
     shown = placed if fitted.map == MAPS[0] else _blurred(nodes, pooled, grid)
-    heat = nodes.add("Mul", shown, nodes.floats(1.0 / fitted.pixel_limit), name="map")
-    return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])])
+    limit = nodes.floats(1.0 / fitted.pixel_limit)
+    if fitted.segments is None:
+        heat = nodes.add("Mul", shown, limit, name="map")
+        return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])])
+    classes = _classes(nodes, white, fitted.segments, grid)
+    heat = _joined(nodes, classes, nodes.add("Mul", shown, limit))
+    count = len(fitted.segments.bias)
+    return nodes.serialise(
+        [(score, ["N"]), (heat, ["N", 1, *grid]), (classes, ["N", count, *grid])]
+    )
+
+
+def _classes(nodes: Nodes, white: Tensor, segments: Segments, grid: Size) -> Tensor:
+    """How surely each class is seen, (N, K, rows, columns) in 0..1."""
+    around = _blurred(nodes, _projection(nodes, white, segments.weights[1]), grid, AROUND)
+    logits = nodes.add("Add", _projection(nodes, white, segments.weights[0]), around)
+    logits = nodes.add("Add", logits, nodes.floats(segments.bias[None, :, None, None]))
+    return nodes.add("Sigmoid", logits, name="classes")
+
+
+def _joined(nodes: Nodes, classes: Tensor, shown: Tensor) -> Tensor:
+    """The map of a segmentation model: its classes, and at half strength what is only strange.
+
+    A kind of defect that no mask showed must still glow where it is far beyond normal.
+    """
+    surest = nodes.add("ReduceMax", classes, axes=[1], keepdims=1)
+    surest = nodes.add("Mul", surest, nodes.floats(2.0))
+    return nodes.add("Max", surest, nodes.add("Mul", shown, nodes.floats(0.5)), name="map")
 
 
 def _placed(nodes: Nodes, local: Tensor, fitted: PositionGaussian, grid: Size) -> Tensor:
@@ -83,17 +117,15 @@ def _placed(nodes: Nodes, local: Tensor, fitted: PositionGaussian, grid: Size) -
     return nodes.add("Reshape", distance, nodes.ints(-1, 1, *grid))
 
 
-def _pooled(nodes: Nodes, local: Tensor, fitted: Gaussian) -> Tensor:
-    """Distances (N, 1, rows, columns) from what is normal at any position."""
+def _whitened(nodes: Nodes, local: Tensor, fitted: Gaussian) -> Tensor:
+    """(N, D, rows, columns): the norm over D is the distance from what is normal anywhere."""
     # Centred before it is scaled: the differences are small beside what is subtracted.
     off = nodes.add("Sub", local, nodes.floats(fitted.mean[None, :, None, None]))
-    white = _projection(nodes, off, fitted.factor)
-    squares = nodes.add("ReduceSum", nodes.add("Mul", white, white), nodes.ints(1), keepdims=1)
-    return nodes.add("Sqrt", squares)
+    return _projection(nodes, off, fitted.factor)
 
 
-def _blurred(nodes: Nodes, maps: Tensor, grid: Size) -> Tensor:
-    rows, columns = (blur_matrix(side) for side in grid)
+def _blurred(nodes: Nodes, maps: Tensor, grid: Size, deviation: float = BLUR) -> Tensor:
+    rows, columns = (blur_matrix(side, deviation) for side in grid)
     maps = nodes.add("MatMul", nodes.floats(rows), maps)
     return nodes.add("MatMul", maps, nodes.floats(columns.T))
 
@@ -135,8 +167,9 @@ def _supervised(nodes: Nodes, whole: Tensor, scorer: Supervised) -> Tensor:
     return nodes.add("Add", logits, nodes.floats(scorer.bias))
 
 
-def _norm(nodes: Nodes, x: Tensor, axis: int) -> Tensor:
-    squares = nodes.add("ReduceSum", nodes.add("Mul", x, x), nodes.ints(axis), keepdims=0)
+def _norm(nodes: Nodes, x: Tensor, axis: int, keep: bool = False) -> Tensor:
+    squares = nodes.add("Mul", x, x)
+    squares = nodes.add("ReduceSum", squares, nodes.ints(axis), keepdims=int(keep))
     return nodes.add("Sqrt", squares)
 
 

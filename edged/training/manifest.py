@@ -59,8 +59,14 @@ def _sample(manifest: Path, number: int, line: str) -> Sample:
         raise BadDataset(f"{where}: has no {SOURCE}: name the picture.")
     picture = _find(manifest, where, SOURCE, source)
     anomalous = _label(where, entry)
-    mask, colors, defect = _mask(manifest, where, entry) if anomalous else (None, None, None)
-    return Sample(picture, anomalous, defect, mask, colors)
+    if not anomalous:
+        return Sample(picture, anomalous)
+    mask, classes = _mask(manifest, where, entry)
+    if mask is None:
+        return Sample(picture, anomalous)
+    names, colors = tuple(n for n, _ in classes), tuple(c for _, c in classes)
+    defect = names[0] if len(set(names)) == 1 else None
+    return Sample(picture, anomalous, defect, mask, colors, names)
 
 
 def _label(where: str, entry: dict[str, Any]) -> bool | None:
@@ -78,7 +84,8 @@ def _label(where: str, entry: dict[str, Any]) -> bool | None:
 
 def _mask(
     manifest: Path, where: str, entry: dict[str, Any]
-) -> tuple[Path | None, tuple[str, ...] | None, str | None]:
+) -> tuple[Path | None, list[tuple[str, str]]]:
+    """The mask picture, and (class, upper-case #RRGGBB) of each defect in its colour map."""
     for key, reference in entry.items():
         meta = entry.get(f"{key}{META}")
         if key == SOURCE or not key.endswith("-ref") or not isinstance(meta, dict):
@@ -88,14 +95,15 @@ def _mask(
             continue
         named = [c for c in classes.values() if isinstance(c, dict)]
         defects = [c for c in named if str(c.get("class-name", "")).casefold() != BACKGROUND]
-        colors = tuple(str(c.get("hex-color", "")).upper() for c in defects)
-        for color in colors:
+        found = [
+            (str(c.get("class-name") or "defect"), str(c.get("hex-color", "")).upper())
+            for c in defects
+        ]
+        for _, color in found:
             if len(color) != 7 or color[0] != "#" or set(color[1:]) - set("0123456789ABCDEF"):
                 raise BadDataset(f"{where}: {color!r} is no colour: write #RRGGBB.")
-        names = sorted({str(c["class-name"]) for c in defects if c.get("class-name")})
-        defect = names[0] if len(names) == 1 else None
-        return _find(manifest, where, key, reference), colors, defect
-    return None, None, None
+        return _find(manifest, where, key, reference), found
+    return None, []
 
 
 def _find(manifest: Path, where: str, key: str, reference: str) -> Path:

@@ -21,6 +21,8 @@ class Sample:
     defect: str | None = None
     mask: Path | None = None
     mask_colors: tuple[str, ...] | None = None
+    mask_names: tuple[str, ...] | None = None
+    """The class of each of `mask_colors`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from edged.training.features import fixed_signs
 RANK = 16  # directions kept per position; 8 to 32 measured alike
 ISOTROPIC = 0.1  # share of the mean variance added to every direction: pictures are few
 BLUR = 1.0  # deviation in grid positions
-BLUR_REACH = 3
+BLUR_REACH = 3  # deviations
 TOP = 0.003  # share of positions whose mean is the score of the Gaussians by position
 POOLED_TOP = 0.02  # and of the pooled one: without a place of its own a position is noisier
 TOP_LEAST = 3
@@ -90,10 +90,11 @@ def fit_positions(local: npt.NDArray[np.floating]) -> PositionGaussian:
     return fitted
 
 
-def blur_matrix(side: int) -> Floats:
+def blur_matrix(side: int, deviation: float = BLUR) -> Floats:
     """(side, side): B @ map @ B.T is the map blurred, with weights that sum to 1 at borders too."""
     steps = np.arange(side)[:, None] - np.arange(side)[None, :]
-    weights = np.where(abs(steps) <= BLUR_REACH, np.exp(-((steps / BLUR) ** 2) / 2), 0.0)
+    reach = BLUR_REACH * deviation
+    weights = np.where(abs(steps) <= reach, np.exp(-((steps / deviation) ** 2) / 2), 0.0)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import ModelError
-from edged.core.types import ModelRef, ModelSpec
+from edged.core.types import DefectClass, ModelRef, ModelSpec
 
 FORMAT = 1
 MODEL, SPEC, GOLDEN = "model.onnx", "spec.json", "golden"
@@ -69,6 +69,7 @@ def _parse(data: dict[str, Any], name: str) -> ModelSpec:
         threshold=threshold,
         image_size=(int(images["height"]), int(images["width"])) if images else None,
         golden=golden,
+        classes=tuple(DefectClass(str(c["name"]), str(c["color"])) for c in data["classes"]),
     )
 
 

@@ -1,0 +1,188 @@
+"""Which pixels show which class of defect: learned from masks, one linear scorer for each class.
+
+Owns the classes of a data set, the truth of its masks on the grid, the fit and its limit. A
+position is described by its whitened local vector and by the same vector of its surroundings;
+both are linear, so in the graph it is two small convolutions and a blur (graph.py).
+
+Decision: one logistic regression for each class, not one of many classes: a position may show
+two, and a class with few examples does not pull at the others. Measured by cross-validation on
+32 masked cookies: pixel AUROC 0.98, intersection over union 0.60; without the surroundings 0.97
+and 0.56.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edged import imaging
+from edged.core.errors import BadDataset, BadImage
+from edged.core.types import DefectClass, Floats
+from edged.training.features import Size
+from edged.training.samples import Sample
+from edged.training.scorers import Gaussian, blur_matrix
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+LEAST_MASKS = 5
+"""Masked pictures of a class from which on it is learned."""
+AROUND = 1.5  # deviation of the surroundings, in grid positions
+COVERED = 0.25  # share of a position that must be defective for it to teach the class
+BACKGROUND_ROWS = 20_000
+REGULARISATION = 0.01
+NEWTON_STEPS = 20
+LIMITS = np.linspace(-4.0, 6.0, 81)
+PALETTE = ("#23A436", "#14A3B3", "#F76902", "#9380FF", "#BD10E0", "#467CE6", "#A09308", "#0094BD")
+"""For classes whose colour no manifest names: Lookout's own order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """weights (2, D, K): of the vector itself and of its surroundings; bias (K,), less the limit.
+
+    A class is seen where its logit is at least 0.
+    """
+
+    weights: Floats
+    bias: Floats
+
+    def logits(self, white: Floats, grid: Size) -> Floats:
+        """(n, P, K) of whitened locals (n, P, D)."""
+        around = surroundings(white @ self.weights[1], grid)
+        return np.asarray(white @ self.weights[0] + around + self.bias, np.float32)
+
+
+def classes_of(samples: Sequence[Sample]) -> tuple[DefectClass, ...]:
+    """The classes that have LEAST_MASKS masks, in the order of their names."""
+    found: dict[str, tuple[str | None, int]] = {}
+    for sample in samples:
+        for name, colour in _named(sample):
+            known, count = found.get(name, (colour, 0))
+            if known != colour:
+                raise BadDataset(
+                    f"{sample.path}: class {name} has colour {colour} here and {known} elsewhere: "
+                    "give it one colour in all manifest lines."
+                )
+            found[name] = (known, count + 1)
+    chosen = sorted(name for name, (_, count) in found.items() if count >= LEAST_MASKS)
+    return tuple(
+        DefectClass(name, found[name][0] or PALETTE[index % len(PALETTE)])
+        for index, name in enumerate(chosen)
+    )
+
+
+def left_out(samples: Sequence[Sample], classes: Sequence[DefectClass]) -> list[str]:
+    """Names of masked classes that have too few masks to be learned."""
+    names = {name for sample in samples for name, _ in _named(sample)}
+    return sorted(names - {c.name for c in classes})
+
+
+def _named(sample: Sample) -> list[tuple[str, str | None]]:
+    if sample.mask is None:
+        return []
+    if sample.mask_colors is None:
+        return [((sample.defect or "defect").split("/")[0], None)]
+    names = sample.mask_names or ("defect",) * len(sample.mask_colors)
+    return list(zip(names, sample.mask_colors, strict=True))
+
+
+def truth(sample: Sample, classes: Sequence[DefectClass]) -> npt.NDArray[np.bool_]:
+    """Where the sample's mask shows each class: bool (K, H, W). Raises BadImage.
+
+    Transparency is ignored; a colour that the manifest does not name is background.
+    """
+    if sample.mask is None:
+        raise BadImage(f"{sample.path}: has no mask.")
+    image = imaging.read(sample.mask).astype(np.uint32)
+    packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
+    shown = dict(_named(sample))
+    layers = np.zeros((len(classes), *packed.shape), np.bool_)
+    for index, known in enumerate(classes):
+        if known.name in shown:
+            colour = shown[known.name]
+            layers[index] = packed != 0 if colour is None else packed == int(colour[1:], 16)
+    return layers
+
+
+def coverage(layers: npt.NDArray[np.bool_], grid: Size) -> Floats:
+    """The share of each position that each class covers: (P, K) of bool (K, H, W)."""
+    _, height, width = layers.shape
+    rows = np.arange(grid[0]) * height // grid[0]
+    columns = np.arange(grid[1]) * width // grid[1]
+    sums = np.add.reduceat(layers.astype(np.float32), rows, axis=1)
+    sums = np.add.reduceat(sums, columns, axis=2)
+    tall, wide = np.diff(np.append(rows, height)), np.diff(np.append(columns, width))
+    share = sums / np.outer(tall, wide)
+    return np.ascontiguousarray(share.reshape(len(layers), -1).T.astype(np.float32))
+
+
+def whitened(local: npt.NDArray[np.floating], pooled: Gaussian) -> Floats:
+    """(n, P, D): locals in units in which normal ones are alike in all directions."""
+    return np.asarray((local.astype(np.float32) - pooled.mean) @ pooled.factor, np.float32)
+
+
+def surroundings(values: Floats, grid: Size) -> Floats:
+    """(n, P, C) blurred over AROUND positions."""
+    rows, columns = (blur_matrix(side, AROUND) for side in grid)
+    count, positions, channels = values.shape
+    planes = values.transpose(0, 2, 1).reshape(count, channels, *grid)
+    planes = rows @ planes @ columns.T
+    return np.asarray(planes.reshape(count, channels, positions).transpose(0, 2, 1), np.float32)
+
+
+def fit_segments(white: Floats, share: Floats, grid: Size, seed: int) -> Segments:
+    """Fit to whitened locals (n, P, D) and coverage (n, P, K) of masked and normal pictures."""
+    around = surroundings(white, grid)
+    rows = np.concatenate([white, around], axis=2).reshape(-1, 2 * white.shape[2])
+    share = share.reshape(len(rows), -1)
+    clear = np.flatnonzero((share == 0).all(axis=1))
+    rng = np.random.default_rng([seed, 7])
+    clear = np.sort(rng.permutation(clear)[:BACKGROUND_ROWS])
+    chosen = np.concatenate([np.flatnonzero((share >= COVERED).any(axis=1)), clear])
+    fitted = [_logistic(rows[chosen], share[chosen, k] >= COVERED) for k in range(share.shape[1])]
+    weights = np.stack([w for w, _ in fitted], axis=1)
+    half = white.shape[2]
+    return Segments(
+        np.stack([weights[:half], weights[half:]]).astype(np.float32),
+        np.array([bias for _, bias in fitted], np.float32),
+    )
+
+
+def _logistic(rows: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Doubles, float]:
+    """L2-regularised, class-balanced logistic regression by Newton's method."""
+    if not positive.any():
+        return np.zeros(rows.shape[1]), -10.0
+    x = np.column_stack([rows, np.ones(len(rows))]).astype(np.float64)
+    weight = np.where(positive, 0.5 / positive.sum(), 0.5 / max(1, (~positive).sum()))
+    penalty = np.full(x.shape[1], REGULARISATION)
+    penalty[-1] = 0.0
+    solution = np.zeros(x.shape[1])
+    for _ in range(NEWTON_STEPS):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(x @ solution, -30, 30)))
+        gradient = x.T @ (weight * (chance - positive)) + penalty * solution
+        curve = weight * np.maximum(chance * (1.0 - chance), 1e-4)
+        step = np.linalg.solve((x * curve[:, None]).T @ x + np.diag(penalty), gradient)
+        solution -= step
+        if np.abs(step).max() < 1e-4:
+            break
+    return solution[:-1], float(solution[-1])
+
+
+def best_limits(logits: Floats, share: Floats) -> list[float]:
+    """For each class the logit from which on positions overlap best with the masks.
+
+    logits, share: (n, P, K), logits out-of-fold. Intersection over union of areas.
+    """
+    limits = []
+    for k in range(logits.shape[2]):
+        overlaps = []
+        for limit in LIMITS:
+            seen = logits[..., k] >= limit
+            both = share[..., k][seen].sum()
+            either = seen.sum() + share[..., k][~seen].sum()
+            overlaps.append(both / either if either else 0.0)
+        limits.append(float(LIMITS[int(np.argmax(overlaps))]))
+    return limits

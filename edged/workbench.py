@@ -123,7 +123,7 @@ def evaluate(model: Path, images: Path, engine: str, progress: Progress) -> dict
 
     dataset = read_dataset(images, split="test")
     with Judge(model, engine) as judge:
-        return measure(dataset, judge, progress)
+        return measure(dataset, judge, progress, judge.spec.classes)
 
 
 def detect(

@@ -6,7 +6,7 @@ import pytest
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import Verdict
-from edged.training.evaluate import enlarged, evaluate, mask_pixels
+from edged.training.evaluate import evaluate, mask_pixels
 from edged.training.samples import Dataset, Sample
 
 
@@ -122,6 +122,6 @@ def test_masks_with_colours_count_these_colours_only(tmp_path):
 
 
 def test_maps_are_enlarged_linearly_between_centres():
-    grown = enlarged(np.array([[0.0, 4.0]], np.float32), 2, 4)
+    grown = imaging.enlarged(np.array([[0.0, 4.0]], np.float32), 2, 4)
     np.testing.assert_allclose(grown, [[0, 1, 3, 4], [0, 1, 3, 4]])
-    np.testing.assert_allclose(enlarged(np.ones((3, 5), np.float32), 7, 11), 1.0)
+    np.testing.assert_allclose(imaging.enlarged(np.ones((3, 5), np.float32), 7, 11), 1.0)

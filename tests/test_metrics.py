@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edged.training.calibration import THRESHOLD, calibrate, f1_limit, unit_of, upper_limit
-from edged.training.metrics import PixelAuroc, auroc, confusion
+from edged.training.metrics import PixelAuroc, auroc, average_precision, confusion
 
 
 def judged(scores, labels):
@@ -126,3 +126,13 @@ def test_equal_scores_of_all_normal_parts_still_calibrate():
     calibration = calibrate([np.full(4, 2.0)], np.zeros(4, bool), (1,), guarded=0)
     low, high = calibration.apply([np.array([2.0, 4.0])])
     assert low < THRESHOLD < high
+
+
+def test_average_precision_is_the_mean_precision_at_each_hit():
+    labels = np.array([1, 0, 1, 0], bool)
+    assert average_precision(np.array([0.9, 0.8, 0.7, 0.1]), labels) == pytest.approx(
+        (1 / 1 + 2 / 3) / 2
+    )
+    tied = average_precision(np.full(4, 0.5), labels)
+    assert tied == pytest.approx(0.5), "ties are taken together"
+    assert average_precision(np.array([0.1]), np.array([False])) is None

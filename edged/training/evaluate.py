@@ -1,4 +1,4 @@
-"""How good a model is on labelled pictures.
+"""How good a model is on labelled pictures, in the API's words and in the factory's.
 
 Owns the counting. Knows neither engine nor thresholds: it is handed a judge, and what the judge
 says counts.
@@ -6,8 +6,9 @@ says counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,32 +17,68 @@ import numpy.typing as npt
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import Progress
-from edged.core.types import Floats, Image, Verdict
-from edged.training.metrics import PixelAuroc, auroc, confusion
+from edged.core.types import DefectClass, Image, Verdict
+from edged.training.bounds import interval
+from edged.training.metrics import (
+    PixelAuroc,
+    auroc,
+    average_precision,
+    class_metrics,
+    confusion,
+)
 from edged.training.samples import Dataset, Sample
+from edged.training.segments import truth as mask_layers
 
 Judge: TypeAlias = Callable[[Image], Verdict]
 """One picture, uint8 (H, W, 3) BGR at its own size, to a verdict."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One labelled picture and what the judge said of it."""
+
+    path: Path
+    is_anomalous: bool
+    score: float
+    rejected: bool
+
+
 @dataclass(slots=True)
-class _Tally:
-    scores: list[float] = field(default_factory=list)
-    decisions: list[bool] = field(default_factory=list)
-    labels: list[bool] = field(default_factory=list)
+class Tally:
+    """Everything that was judged."""
+
+    pictures: list[Judged] = field(default_factory=list)
     threshold: float | None = None
     pixels: PixelAuroc = field(default_factory=PixelAuroc)
+    classes: dict[str, list[int]] = field(default_factory=dict)
+    """By class of defect: pixels that are both seen and there, that are seen, that are there."""
     skipped: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unlabeled: int = 0
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """(n,) in the order of the pictures."""
+        return np.array([p.score for p in self.pictures], np.float64)
+
+    @property
+    def labels(self) -> npt.NDArray[np.bool_]:
+        """(n,) True = anomalous."""
+        return np.array([p.is_anomalous for p in self.pictures], np.bool_)
 
 
-def evaluate(dataset: Dataset, judge: Judge, progress: Progress) -> dict[str, Any]:
-    """Judge every labelled picture and count.
+def evaluate(
+    dataset: Dataset, judge: Judge, progress: Progress, classes: Sequence[DefectClass] = ()
+) -> dict[str, Any]:
+    """Judge every labelled picture and count: see `tally` and `figures`."""
+    return figures(tally(dataset, judge, progress, classes))
 
-    Result: images, normal, anomaly, auroc, precision, recall, f1, false_reject_rate,
-    escape_rate (each None where it has no meaning), threshold, true_positives, false_positives,
-    true_negatives, false_negatives, skipped [{path, reason}], unlabeled, warnings; and
-    pixel_auroc where anomalous pictures have masks and the model draws maps.
+
+def tally(
+    dataset: Dataset, judge: Judge, progress: Progress, classes: Sequence[DefectClass] = ()
+) -> Tally:
+    """Judge every labelled picture. classes: of a segmentation model, in its mask's order.
+
     A picture that cannot be decoded or that the judge refuses (BadImage) is skipped and named.
     Raises BadDataset when there is nothing to judge, and whatever else the judge raises.
     """
@@ -49,40 +86,48 @@ def evaluate(dataset: Dataset, judge: Judge, progress: Progress) -> dict[str, An
     if not labelled:
         raise BadDataset("The data set has no labelled pictures: label some normal or anomalous.")
     masks = any(s.mask for s in labelled)
-    tally = _Tally()
+    found = Tally(unlabeled=len(dataset.samples) - len(labelled))
+    found.classes = {c.name: [0, 0, 0] for c in classes} if masks else {}
     for done, sample in enumerate(labelled, 1):
-        _judge(sample, judge, tally, masks)
+        _judge(sample, judge, found, masks, classes)
         progress("judging", done, len(labelled))
-    if not tally.labels:
-        raise BadDataset(f"None of the {len(labelled)} pictures can be read or judged.")
-    return _result(tally, len(dataset.samples) - len(labelled))
+    if not found.pictures:
+        why = f" The first: {found.skipped[0]['reason']}" if found.skipped else ""
+        raise BadDataset(f"None of the {len(labelled)} pictures can be read or judged.{why}")
+    return found
 
 
-def _judge(sample: Sample, judge: Judge, tally: _Tally, masks: bool) -> None:
+def _judge(
+    sample: Sample, judge: Judge, found: Tally, masks: bool, classes: Sequence[DefectClass]
+) -> None:
     try:
         image = imaging.read(sample.path)
         verdict = judge(image)
     except BadImage as error:
-        tally.skipped.append({"path": str(sample.path), "reason": str(error)})
+        found.skipped.append({"path": str(sample.path), "reason": str(error)})
         return
-    tally.scores.append(verdict.score)
-    tally.decisions.append(verdict.is_anomalous)
-    tally.labels.append(bool(sample.is_anomalous))
-    tally.threshold = verdict.threshold
-    if not masks or verdict.heatmap is None:
+    found.pictures.append(
+        Judged(sample.path, bool(sample.is_anomalous), verdict.score, verdict.is_anomalous)
+    )
+    found.threshold = verdict.threshold
+    if not masks or verdict.heatmap is None or (sample.is_anomalous and sample.mask is None):
         return
+    shape = image.shape[:2]  # a normal part weighs as much as its mask would
+    truth, layers = np.zeros(shape, np.bool_), np.zeros((len(classes), *shape), np.bool_)
     if sample.mask is not None:
         try:
-            truth = mask_pixels(sample)
+            truth, layers = mask_pixels(sample), mask_layers(sample, classes)
         except BadImage as error:
-            tally.warnings.append(f"mask not used: {error}")
+            found.warnings.append(f"mask not used: {error}")
             return
-        tally.pixels.add(enlarged(verdict.heatmap, *truth.shape), truth)
-    elif not sample.is_anomalous:
-        height, width = image.shape[:2]  # as large as a mask would be: pixels weigh alike
-        tally.pixels.add(
-            enlarged(verdict.heatmap, height, width), np.zeros((height, width), np.bool_)
-        )
+    found.pixels.add(imaging.enlarged(verdict.heatmap, *truth.shape), truth)
+    if verdict.mask is None or verdict.mask.shape != truth.shape:
+        return
+    for index, (known, layer) in enumerate(zip(classes, layers, strict=True), 1):
+        seen = verdict.mask == index
+        counts = found.classes[known.name]
+        for place, pixels in enumerate((seen & layer, seen, layer)):
+            counts[place] += int(pixels.sum())
 
 
 def mask_pixels(sample: Sample) -> npt.NDArray[np.bool_]:
@@ -101,48 +146,54 @@ def mask_pixels(sample: Sample) -> npt.NDArray[np.bool_]:
     return np.isin(packed, wanted)
 
 
-def enlarged(heatmap: Floats, height: int, width: int) -> Floats:
-    """A map (h, w) at (height, width), linear between the centres of its positions."""
-    return np.asarray(
-        _interpolation(heatmap.shape[0], height)
-        @ heatmap
-        @ _interpolation(heatmap.shape[1], width).T
-    )
+def figures(found: Tally) -> dict[str, Any]:
+    """The numbers of a tally, JSON-ready.
 
-
-def _interpolation(source: int, target: int) -> Floats:
-    at = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
-    low = np.minimum(np.floor(at).astype(np.int64), max(source - 2, 0))
-    share = (at - low).astype(np.float32)
-    matrix = np.zeros((target, source), np.float32)
-    matrix[np.arange(target), low] = 1.0 - share
-    if source > 1:
-        matrix[np.arange(target), low + 1] = share
-    return matrix
-
-
-def _result(tally: _Tally, unlabeled: int) -> dict[str, Any]:
-    labels = np.array(tally.labels, np.bool_)
-    counts = confusion(np.array(tally.decisions, np.bool_), labels)
+    images, normal, anomaly, auroc, average_precision, precision, recall, f1, false_reject_rate,
+    escape_rate (each None where it has no meaning), the 95 % intervals of the two rates,
+    threshold, true_positives, false_positives, true_negatives, false_negatives,
+    skipped [{path, reason}], unlabeled, warnings; pixel_auroc where anomalous pictures have masks
+    and the model draws maps; pixel_anomaly_class_metrics, as the API calls them, of a
+    segmentation model.
+    """
+    scores, labels = found.scores, found.labels
+    counts = confusion(np.array([p.rejected for p in found.pictures], np.bool_), labels)
+    normal, anomalous = int((~labels).sum()), int(labels.sum())
     result: dict[str, Any] = {
         "images": len(labels),
-        "normal": int((~labels).sum()),
-        "anomaly": int(labels.sum()),
-        "auroc": auroc(np.array(tally.scores, np.float64), labels),
+        "normal": normal,
+        "anomaly": anomalous,
+        "auroc": auroc(scores, labels),
+        "average_precision": average_precision(scores, labels),
         "precision": counts.precision,
         "recall": counts.recall,
         "f1": counts.f1,
         "false_reject_rate": counts.false_reject_rate,
+        "false_reject_interval": _interval(counts.false_positives, normal),
         "escape_rate": counts.escape_rate,
-        "threshold": tally.threshold,
+        "escape_interval": _interval(counts.false_negatives, anomalous),
+        "threshold": found.threshold,
         "true_positives": counts.true_positives,
         "false_positives": counts.false_positives,
         "true_negatives": counts.true_negatives,
         "false_negatives": counts.false_negatives,
-        "skipped": tally.skipped,
-        "unlabeled": unlabeled,
-        "warnings": tally.warnings,
+        "skipped": found.skipped,
+        "unlabeled": found.unlabeled,
+        "warnings": found.warnings,
     }
-    if tally.pixels.value is not None:
-        result["pixel_auroc"] = tally.pixels.value
+    if found.pixels.value is not None:
+        result["pixel_auroc"] = found.pixels.value
+    if found.classes:
+        rows = [_class_metrics(name, *counts) for name, counts in found.classes.items()]
+        result["pixel_anomaly_class_metrics"] = rows
     return result
+
+
+def _interval(events: int, trials: int) -> list[float] | None:
+    return [round(bound, 4) for bound in interval(events, trials)] if trials else None
+
+
+def _class_metrics(name: str, both: int, seen: int, there: int) -> dict[str, Any]:
+    found = class_metrics(both, seen, there)
+    words = {"precision": "Precision", "recall": "Recall", "f1": "F1Score", "iou": "AIOU"}
+    return {"ClassName": name, **{words[key]: value for key, value in found.items()}}

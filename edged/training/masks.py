@@ -18,7 +18,7 @@ from edged.core.types import DefectClass, Floats
 from edged.training import features
 from edged.training.features import Size
 from edged.training.gather import COPIES, Gathered
-from edged.training.metrics import PixelAuroc
+from edged.training.metrics import PixelAuroc, class_metrics
 from edged.training.samples import Sample
 from edged.training.scorers import Gaussian
 from edged.training.segments import (
@@ -113,18 +113,12 @@ def _figures(
         large = np.stack([imaging.enlarged(p, height, width) for p in planes])
         surest = 1.0 / (1.0 + np.exp(-large.max(axis=0)))
         pixels.add(surest, np.asarray(masks.any(axis=0)))
-        found = (large >= 0.0) & (large == large.max(axis=0))
-        hits += (found & masks).sum(axis=(1, 2))
-        seen += found.sum(axis=(1, 2))
+        drawn = (large >= 0.0) & (large == large.max(axis=0))
+        hits += (drawn & masks).sum(axis=(1, 2))
+        seen += drawn.sum(axis=(1, 2))
         there += masks.sum(axis=(1, 2))
     metrics = []
     for index, known in enumerate(classes):
-        precision = float(hits[index] / seen[index]) if seen[index] else 0.0
-        recall = float(hits[index] / there[index]) if there[index] else 0.0
-        f1 = 2 * precision * recall / (precision + recall) if hits[index] else 0.0
-        iou = (
-            float(hits[index] / (seen[index] + there[index] - hits[index])) if hits[index] else 0.0
-        )
-        figures = {"precision": precision, "recall": recall, "f1": f1, "iou": iou}
-        metrics.append({"name": known.name, **{k: round(v, 4) for k, v in figures.items()}})
+        found = class_metrics(int(hits[index]), int(seen[index]), int(there[index]))
+        metrics.append({"name": known.name, **{k: round(v, 4) for k, v in found.items()}})
     return pixels.value, metrics

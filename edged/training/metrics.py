@@ -32,6 +32,31 @@ def auroc(scores: Scores, labels: Labels) -> float | None:
     return float(above / (positives * negatives))
 
 
+def average_precision(scores: Scores, labels: Labels) -> float | None:
+    """Mean precision over the anomalous pictures, from the most to the least suspicious.
+
+    Ties are taken together. None when there are no anomalous pictures.
+    """
+    curve = precision_recall(scores, labels)
+    if curve is None:
+        return None
+    recall, precision = curve
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def precision_recall(
+    scores: Scores, labels: Labels
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Recall (rising) and precision at each distinct score as threshold, from high to low."""
+    if not labels.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    ranked, hit = scores[order], labels[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    hits = np.cumsum(hit)[last]
+    return hits / labels.sum(), hits / (last + 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Confusion:
     """Counts of decisions against the truth; positive means anomalous."""
@@ -82,6 +107,19 @@ def confusion(decisions: Labels, labels: Labels) -> Confusion:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def class_metrics(both: int, seen: int, there: int) -> dict[str, float]:
+    """precision, recall, f1, iou of pixels that are both seen and there, are seen, are there."""
+    precision, recall = both / seen if seen else 0.0, both / there if there else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if both else 0.0
+    either = seen + there - both
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "iou": both / either if either else 0.0,
+    }
 
 
 class PixelAuroc:

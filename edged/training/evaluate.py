@@ -120,7 +120,8 @@ def _judge(
         except BadImage as error:
             found.warnings.append(f"mask not used: {error}")
             return
-    found.pixels.add(imaging.enlarged(verdict.heatmap, *truth.shape), truth)
+    height, width = truth.shape
+    found.pixels.add(imaging.enlarged(verdict.heatmap, height, width), truth)
     if verdict.mask is None or verdict.mask.shape != truth.shape:
         return
     for index, (known, layer) in enumerate(zip(classes, layers, strict=True), 1):

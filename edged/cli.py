@@ -107,6 +107,7 @@ def _add_training(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="judge labelled pictures and report")
     evaluate.add_argument("model", type=Path)
     evaluate.add_argument("images", type=Path)
+    evaluate.add_argument("--report", type=Path, metavar="FILE", help="write an HTML page here")
     evaluate.add_argument("--engine", choices=ENGINES, default="auto")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(command=_evaluate)
@@ -193,7 +194,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from edged import workbench
 
     with _Bar(arguments.json) as bar:
-        report = workbench.evaluate(arguments.model, arguments.images, arguments.engine, bar.show)
+        report = workbench.evaluate(
+            arguments.model, arguments.images, arguments.engine, bar.show, arguments.report
+        )
     _report(report, arguments.json)
     return 0
 

@@ -162,6 +162,14 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     part.replace(path)
 
 
+def encoded_jpeg(image: Image) -> bytes:
+    """uint8 (H, W, 3) BGR as the bytes of a JPEG."""
+    ok, data = _cv2().imencode(".jpg", image)
+    if not ok:
+        raise BadImage("The picture cannot be encoded as JPEG.")
+    return bytes(data)
+
+
 def enlarged(layer: Floats, height: int, width: int) -> Floats:
     """float32 (h, w) at (height, width), linear between the centres of its positions."""
     return np.asarray(_cv2().resize(layer, (width, height), interpolation=1), np.float32)

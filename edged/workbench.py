@@ -116,14 +116,21 @@ def _budget(false_rejects: float | None, escapes: float | None, confidence: floa
     return None if escapes is None else Budget("escapes", escapes, confidence)
 
 
-def evaluate(model: Path, images: Path, engine: str, progress: Progress) -> dict[str, Any]:
-    """Judge a labelled set; the metrics."""
+def evaluate(
+    model: Path, images: Path, engine: str, progress: Progress, report: Path | None = None
+) -> dict[str, Any]:
+    """Judge a labelled set; the metrics. With `report`, an HTML page is written there."""
     from edged.training.dataset import read_dataset
-    from edged.training.evaluate import evaluate as measure
+    from edged.training.evaluate import figures, tally
+    from edged.training.report import write_report
 
     dataset = read_dataset(images, split="test")
     with Judge(model, engine) as judge:
-        return measure(dataset, judge, progress, judge.spec.classes)
+        found = tally(dataset, judge, progress, judge.spec.classes)
+        if report is not None:
+            title = f"{judge.spec.ref.name} on {images.name}, {judge.engine_name}"
+            write_report(report, title, found, judge)
+    return figures(found)
 
 
 def detect(

@@ -113,7 +113,8 @@ def _judge(
     if not masks or verdict.heatmap is None or (sample.is_anomalous and sample.mask is None):
         return
     shape = image.shape[:2]  # a normal part weighs as much as its mask would
-    truth, layers = np.zeros(shape, np.bool_), np.zeros((len(classes), *shape), np.bool_)
+    truth: npt.NDArray[np.bool_] = np.zeros(shape, np.bool_)
+    layers: npt.NDArray[np.bool_] = np.zeros((len(classes), *shape), np.bool_)
     if sample.mask is not None:
         try:
             truth, layers = mask_pixels(sample), mask_layers(sample, classes)

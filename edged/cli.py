@@ -90,6 +90,7 @@ def _add_training(commands: Any) -> None:
     train.add_argument("--output", type=Path, required=True, metavar="MODEL")
     train.add_argument("--seed", type=int, default=0)
     _add_budget(train)
+    train.add_argument("--memory", type=int, default=4096, metavar="MB", help="cap (default 4096)")
     train.add_argument("--name", help="the model's name (default: the output folder's)")
     train.add_argument("--json", action="store_true")
     train.set_defaults(command=_train)
@@ -157,20 +158,20 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from edged import workbench
+    from edged.job import TrainingJob
 
-    name = arguments.name or arguments.output.resolve().name
+    request = {
+        "images": str(arguments.images),
+        "output": str(arguments.output),
+        "name": arguments.name or arguments.output.resolve().name,
+        "seed": arguments.seed,
+        "false_rejects": arguments.false_rejects,
+        "escapes": arguments.escapes,
+        "confidence": arguments.confidence,
+    }
+    job = TrainingJob(request, arguments.memory)
     with _Bar(arguments.json) as bar:
-        report = workbench.train(
-            arguments.images,
-            arguments.output,
-            name,
-            arguments.seed,
-            bar.show,
-            arguments.false_rejects,
-            arguments.escapes,
-            arguments.confidence,
-        )
+        report = job.run(bar.show)
     _report(report, arguments.json)
     return 0
 

@@ -28,8 +28,11 @@ PLATEAU = 0.004
 """F1 differences below this are noise: the middle of the plateau is chosen."""
 DEVIATIONS = 2.0
 """Without anomalies, how far above the median normal score the limit is: about 2 % are above."""
-GUARD_MARGIN = 0.2
-"""How far beyond the strangest normal part a guard stands, in units (of a logarithm: 22 %)."""
+GUARD_MARGIN = 0.7
+"""How far beyond the strangest normal parts a guard stands: of a logarithm, so twice as strange."""
+ODD = 30
+"""One normal part in so many may be odd; the guards do not go by it (31 cookies had one: with it
+counted, a picture whose lower half is black passed)."""
 TAIL, TAIL_DEVIATIONS = 0.9, 1.2816
 """The quantile that measures the upper side's deviation, and its place in a Gaussian."""
 
@@ -106,10 +109,15 @@ def calibrate(
     limit = max(limit, centre + 1e-3)
     slope = NORMAL_LOGIT / (limit - centre)
     guards = tuple(
-        float(unit.apply(scores[~anomalous]).max()) + GUARD_MARGIN
+        _strangest(unit.apply(scores[~anomalous])) + GUARD_MARGIN
         for unit, scores in zip(units[:guarded], raw, strict=False)
     )
     return Calibration(units, tuple(weights), limit, slope, guards)
+
+
+def _strangest(normal: Scores) -> float:
+    """The largest of the normal scores, odd ones left out."""
+    return float(np.sort(normal)[-1 - len(normal) // ODD])
 
 
 def upper_limit(normal: Scores) -> float:

@@ -23,7 +23,7 @@ from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import features
 from edged.training.calibration import fuse, unit_of
-from edged.training.ensemble import MAPS, WEIGHTS, Bools, Halves, fit_ensemble
+from edged.training.ensemble import MAPS, UNSUPERVISED, WEIGHTS, Bools, Halves, fit_ensemble
 from edged.training.features import Size
 from edged.training.gather import resized
 from edged.training.metrics import auroc
@@ -148,7 +148,7 @@ def _trial(
             places.append(drawn)
     normal, planted_ones = (np.concatenate(each, axis=1) for each in scores)
     units = [unit_of(row) for row in normal]
-    weights = WEIGHTS[: len(units)]
+    weights = [WEIGHTS[name] for name in UNSUPERVISED]
     fused = np.concatenate([fuse(units, list(rows), weights) for rows in (normal, planted_ones)])
     labels = np.repeat([False, True], len(pictures))
     truth = masks[order].reshape(-1)

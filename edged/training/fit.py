@@ -15,8 +15,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,7 +33,6 @@ from edged.training.budget import DECIMALS, Budget, setting
 from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
 from edged.training.ensemble import (
     MAPS,
-    SCORERS,
     UNSUPERVISED,
     WEIGHTS,
     Bools,
@@ -158,15 +157,18 @@ def _learn(
     progress("calibrating", 0, 1)
     # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
     untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
-    supervised = len(untouched) == len(SCORERS)
-    guarded = len(UNSUPERVISED) if supervised else 0
-    calibration = calibrate(untouched, data.anomalous, WEIGHTS[: len(untouched)], guarded)
+    supervised = len(untouched) > len(UNSUPERVISED)
     scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
-    limit = pixel_limit(normal_maps)
     folds = _folds(data.anomalous, seed)
     found_masks = learn_masks(data, choice.size, scorers.pooled, folds, seed)
-    segments = found_masks.segments if found_masks else None
-    fitted = Fitted(data.projection, scorers, calibration, choice.map, limit, segments)
+    if found_masks is not None:
+        scorers = replace(scorers, segments=found_masks.segments)
+        untouched.append(found_masks.scores)
+    weights = _weights(scorers.names, untouched, data.anomalous)
+    guarded = len(UNSUPERVISED) if len(untouched) > len(UNSUPERVISED) else 0
+    calibration = calibrate(untouched, data.anomalous, weights, guarded)
+    limit = pixel_limit(normal_maps)
+    fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
     scores = np.round(calibration.apply(untouched), DECIMALS)
     normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
     found = setting(budget, normal, anomalous) if budget else None
@@ -178,7 +180,7 @@ def _learn(
     return _Learned(
         fitted,
         _metrics(scores, threshold, data.anomalous, found_masks),
-        _table(untouched, data.anomalous),
+        _table(scorers.names, weights, untouched, data.anomalous),
         found_masks,
         normal,
         anomalous,
@@ -204,13 +206,25 @@ def _worth_summing(raw: list[Floats], anomalous: Bools) -> list[Floats]:
     With few labels the supervised scorer may know nothing; out-of-fold, that shows. It need not
     be better than the others, only near: in doubt the sum is better than a choice.
     """
-    if len(raw) < len(SCORERS):
-        return raw
-    others = raw[:-1]
-    units = [unit_of(scores[~anomalous]) for scores in others]
-    fused = fuse(units, others, WEIGHTS[: len(others)])
-    known, alone = auroc(fused, anomalous), auroc(raw[-1], anomalous)
-    return raw if known is None or alone is None or alone >= known - BEHIND else others
+    others, supervised = raw[: len(UNSUPERVISED)], raw[len(UNSUPERVISED) :]
+    near = supervised and not _behind(supervised[0], others, anomalous)
+    return [*others, *supervised] if near else others
+
+
+def _behind(scores: Floats, others: list[Floats], anomalous: Bools) -> bool:
+    """Whether a scorer is plainly worse, out-of-fold, than the unsupervised ones together."""
+    units = [unit_of(each[~anomalous]) for each in others]
+    fused = fuse(units, others, [WEIGHTS[name] for name in UNSUPERVISED])
+    known, alone = auroc(fused, anomalous), auroc(scores, anomalous)
+    return known is not None and alone is not None and alone < known - BEHIND
+
+
+def _weights(names: Sequence[str], raw: list[Floats], anomalous: Bools) -> list[float]:
+    """Of each scorer; marks that find no defects have none, they only draw."""
+    weights = [WEIGHTS[name] for name in names]
+    if names[-1] == "marked" and _behind(raw[-1], raw[: len(UNSUPERVISED)], anomalous):
+        weights[-1] = 0.0
+    return weights
 
 
 def _fit(data: Gathered, rows: Bools, supervise: bool) -> Ensemble:
@@ -264,9 +278,11 @@ def _metrics(
     }
 
 
-def _table(raw: list[Floats], anomalous: Bools) -> list[dict[str, Any]]:
+def _table(
+    names: Sequence[str], weights: Sequence[float], raw: list[Floats], anomalous: Bools
+) -> list[dict[str, Any]]:
     """What each scorer would do alone, out-of-fold; AUROC None without anomalies."""
-    rows = zip(SCORERS, WEIGHTS, raw, strict=False)
+    rows = zip(names, weights, raw, strict=True)
     return [{"name": n, "weight": w, "auroc": auroc(scores, anomalous)} for n, w, scores in rows]
 
 

@@ -27,7 +27,7 @@ from edged.training.scorers import (
     blur_matrix,
     top_count,
 )
-from edged.training.segments import AROUND, Segments
+from edged.training.segments import AROUND, MARK_TOP, Segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,6 @@ class Fitted:
     calibration: Calibration
     map: str
     pixel_limit: float
-    segments: Segments | None = None
 
 
 def model_graph(size: Size, fitted: Fitted) -> bytes:
@@ -68,26 +67,30 @@ def model_graph(size: Size, fitted: Fitted) -> bytes:
     ]
     if fitted.scorers.supervised is not None:
         raw.append(_supervised(nodes, whole, fitted.scorers.supervised))
+    segments = fitted.scorers.segments
+    logits = None if segments is None else _class_logits(nodes, white, segments, grid)
+    if logits is not None:
+        surest = nodes.add("ReduceMax", logits, axes=[1], keepdims=1)
+        raw.append(_top_mean(nodes, surest, top_count(positions, MARK_TOP), positions))
     score = _calibrated(nodes, raw, fitted.calibration)
     shown = placed if fitted.map == MAPS[0] else _blurred(nodes, pooled, grid)
     limit = nodes.floats(1.0 / fitted.pixel_limit)
-    if fitted.segments is None:
+    if segments is None or logits is None:
         heat = nodes.add("Mul", shown, limit, name="map")
         return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])])
-    classes = _classes(nodes, white, fitted.segments, grid)
+    classes = nodes.add("Sigmoid", logits, name="classes")
     heat = _joined(nodes, classes, nodes.add("Mul", shown, limit))
-    count = len(fitted.segments.bias)
+    count = len(segments.bias)
     return nodes.serialise(
         [(score, ["N"]), (heat, ["N", 1, *grid]), (classes, ["N", count, *grid])]
     )
 
 
-def _classes(nodes: Nodes, white: Tensor, segments: Segments, grid: Size) -> Tensor:
-    """How surely each class is seen, (N, K, rows, columns) in 0..1."""
+def _class_logits(nodes: Nodes, white: Tensor, segments: Segments, grid: Size) -> Tensor:
+    """(N, K, rows, columns), 0 = the limit of the class."""
     around = _blurred(nodes, _projection(nodes, white, segments.weights[1]), grid, AROUND)
     logits = nodes.add("Add", _projection(nodes, white, segments.weights[0]), around)
-    logits = nodes.add("Add", logits, nodes.floats(segments.bias[None, :, None, None]))
-    return nodes.add("Sigmoid", logits, name="classes")
+    return nodes.add("Add", logits, nodes.floats(segments.bias[None, :, None, None]))
 
 
 def _joined(nodes: Nodes, classes: Tensor, shown: Tensor) -> Tensor:

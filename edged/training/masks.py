@@ -22,6 +22,7 @@ from edged.training.metrics import PixelAuroc, class_metrics
 from edged.training.samples import Sample
 from edged.training.scorers import Gaussian
 from edged.training.segments import (
+    BACKGROUND_ROWS,
     LEAST_MASKS,
     Segments,
     best_limits,
@@ -29,10 +30,13 @@ from edged.training.segments import (
     coverage,
     fit_segments,
     left_out,
+    lessons,
+    mark,
     truth,
     whitened,
 )
 
+MOST = 300
 Layers = npt.NDArray[np.bool_]
 
 
@@ -42,6 +46,8 @@ class Segmented:
 
     classes: tuple[DefectClass, ...]
     segments: Segments
+    scores: Floats
+    """Of every sample, by segments that did not see it: (n,)."""
     pixel_auroc: float | None
     metrics: list[dict[str, Any]]
 
@@ -59,23 +65,41 @@ def learn_masks(
         )
     if not classes:
         return None
-    used = [i for i, s in enumerate(data.samples) if s.mask is not None or not s.is_anomalous]
-    layers = [_layers(data.samples[i], classes) for i in used]
     grid = features.grid(size)
+    used = _used(data.samples, seed)
+    layers = {i: _layers(data.samples[i], classes) for i in used}
     empty = np.zeros((grid[0] * grid[1], len(classes)), np.float32)
-    share = np.stack([empty if each is None else coverage(each, grid) for each in layers])
-    rows = np.array(used) * (COPIES + 1)
-    white = whitened(data.local[rows], pooled)
-    logits = np.empty(share.shape, np.float32)
+    share = {i: empty if each is None else coverage(each, grid) for i, each in layers.items()}
+    background = max(1, BACKGROUND_ROWS // len(used))
+    rng = np.random.default_rng([seed, 7])
+
+    def white(index: int) -> Floats:  # anew each time: of many pictures they would fill memory
+        return whitened(data.local[index * (COPIES + 1)], pooled)
+
+    taught = {i: lessons(white(i), share[i], grid, background, rng) for i in used}
+    seen: list[tuple[int, Floats]] = []
     for fold in range(int(folds.max()) + 1):
-        held = folds[used] == fold
-        fitted = fit_segments(white[~held], share[~held], grid, seed)
-        logits[held] = fitted.logits(white[held], grid)
-    limits = np.array(best_limits(logits, share), np.float32)
-    whole = fit_segments(white, share, grid, seed)
+        fitted = fit_segments([taught[i] for i in used if folds[i] != fold])
+        held = np.flatnonzero(folds == fold)
+        seen += [(int(i), fitted.logits(white(int(i)), grid)) for i in held]
+    logits = dict(seen)
+    drawn = np.stack([logits[i] for i in used])
+    limits = np.array(best_limits(drawn, np.stack([share[i] for i in used])), np.float32)
+    whole = fit_segments([taught[i] for i in used])
     segments = Segments(whole.weights, whole.bias - limits)
-    auroc, metrics = _figures(logits - limits, layers, classes, grid)
-    return Segmented(classes, segments, auroc, metrics)
+    auroc, metrics = _figures(drawn - limits, [layers[i] for i in used], classes, grid)
+    scores = np.array([mark(logits[i] - limits) for i in range(len(data.samples))], np.float32)
+    return Segmented(classes, segments, scores, auroc, metrics)
+
+
+def _used(samples: Sequence[Sample], seed: int) -> list[int]:
+    """The pictures that teach: up to MOST masked ones and as many normal ones."""
+    rng = np.random.default_rng([seed, 8])
+    masked = [i for i, s in enumerate(samples) if s.mask is not None]
+    normal = [i for i, s in enumerate(samples) if s.is_anomalous is False]
+    return sorted(
+        int(i) for each in (masked, normal) for i in rng.permutation(np.array(each, int))[:MOST]
+    )
 
 
 def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:

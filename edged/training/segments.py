@@ -24,7 +24,7 @@ from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Floats
 from edged.training.features import Size
 from edged.training.samples import Sample
-from edged.training.scorers import Gaussian, blur_matrix
+from edged.training.scorers import Gaussian, blur_matrix, top_mean
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 LEAST_MASKS = 5
@@ -32,6 +32,7 @@ LEAST_MASKS = 5
 AROUND = 1.5  # deviation of the surroundings, in grid positions
 COVERED = 0.25  # share of a position that must be defective for it to teach the class
 BACKGROUND_ROWS = 20_000
+MARK_TOP = 0.01  # share of positions whose mean is the score
 REGULARISATION = 0.01
 NEWTON_STEPS = 20
 LIMITS = np.linspace(-4.0, 6.0, 81)
@@ -50,9 +51,15 @@ class Segments:
     bias: Floats
 
     def logits(self, white: Floats, grid: Size) -> Floats:
-        """(n, P, K) of whitened locals (n, P, D)."""
+        """(P, K) of one picture's whitened locals (P, D)."""
         around = surroundings(white @ self.weights[1], grid)
         return np.asarray(white @ self.weights[0] + around + self.bias, np.float32)
+
+    def scores(self, local: npt.NDArray[np.floating], pooled: Gaussian, grid: Size) -> Floats:
+        """How surely some defect of a known class is there: (n,) of projected locals (n, P, D)."""
+        return np.array(
+            [mark(self.logits(whitened(each, pooled), grid)) for each in local], np.float32
+        )
 
 
 def classes_of(samples: Sequence[Sample]) -> tuple[DefectClass, ...]:
@@ -119,32 +126,51 @@ def coverage(layers: npt.NDArray[np.bool_], grid: Size) -> Floats:
     return np.ascontiguousarray(share.reshape(len(layers), -1).T.astype(np.float32))
 
 
+def mark(logits: Floats) -> float:
+    """The score of one picture's logits (P, K): the mean of the surest positions."""
+    return float(top_mean(logits.max(axis=1)[None], MARK_TOP)[0])
+
+
 def whitened(local: npt.NDArray[np.floating], pooled: Gaussian) -> Floats:
-    """(n, P, D): locals in units in which normal ones are alike in all directions."""
+    """(P, D): one picture's locals in units in which normal ones are alike in all directions."""
     return np.asarray((local.astype(np.float32) - pooled.mean) @ pooled.factor, np.float32)
 
 
 def surroundings(values: Floats, grid: Size) -> Floats:
-    """(n, P, C) blurred over AROUND positions."""
+    """(P, C) blurred over AROUND positions."""
     rows, columns = (blur_matrix(side, AROUND) for side in grid)
-    count, positions, channels = values.shape
-    planes = values.transpose(0, 2, 1).reshape(count, channels, *grid)
-    planes = rows @ planes @ columns.T
-    return np.asarray(planes.reshape(count, channels, positions).transpose(0, 2, 1), np.float32)
+    planes = rows @ values.T.reshape(-1, *grid) @ columns.T
+    return np.asarray(planes.reshape(values.shape[1], -1).T, np.float32)
 
 
-def fit_segments(white: Floats, share: Floats, grid: Size, seed: int) -> Segments:
-    """Fit to whitened locals (n, P, D) and coverage (n, P, K) of masked and normal pictures."""
-    around = surroundings(white, grid)
-    rows = np.concatenate([white, around], axis=2).reshape(-1, 2 * white.shape[2])
-    share = share.reshape(len(rows), -1)
-    clear = np.flatnonzero((share == 0).all(axis=1))
-    rng = np.random.default_rng([seed, 7])
-    clear = np.sort(rng.permutation(clear)[:BACKGROUND_ROWS])
-    chosen = np.concatenate([np.flatnonzero((share >= COVERED).any(axis=1)), clear])
-    fitted = [_logistic(rows[chosen], share[chosen, k] >= COVERED) for k in range(share.shape[1])]
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Positions of one picture that teach: rows (r, 2 D), and covered (r, K) by which class."""
+
+    rows: Floats
+    covered: npt.NDArray[np.bool_]
+
+
+def lessons(
+    white: Floats, share: Floats, grid: Size, background: int, rng: np.random.Generator
+) -> Lessons:
+    """All defective positions of a picture and some clear ones.
+
+    white: whitened locals (P, D); share: coverage (P, K); background: how many clear ones.
+    """
+    clear = rng.permutation(np.flatnonzero((share == 0).all(axis=1)))[:background]
+    chosen = np.concatenate([np.flatnonzero((share >= COVERED).any(axis=1)), np.sort(clear)])
+    rows = np.concatenate([white, surroundings(white, grid)], axis=1)[chosen]
+    return Lessons(rows, share[chosen] >= COVERED)
+
+
+def fit_segments(taught: Sequence[Lessons]) -> Segments:
+    """Fit to the lessons of masked and normal pictures."""
+    rows = np.concatenate([each.rows for each in taught])
+    covered = np.concatenate([each.covered for each in taught])
+    fitted = [_logistic(rows, covered[:, k]) for k in range(covered.shape[1])]
     weights = np.stack([w for w, _ in fitted], axis=1)
-    half = white.shape[2]
+    half = rows.shape[1] // 2
     return Segments(
         np.stack([weights[:half], weights[half:]]).astype(np.float32),
         np.array([bias for _, bias in fitted], np.float32),

@@ -337,3 +337,13 @@ def test_a_supervised_scorer_that_learned_nothing_stays_out_of_the_sum():
     assert len(_worth_summing(good, anomalous)) == 4
     assert len(_worth_summing([*good[:3], useless], anomalous)) == 3
     assert len(_worth_summing(good[:3], np.zeros(60, bool))) == 3
+
+
+def test_few_normal_pictures_are_warned_of(tmp_path):
+    for number in range(5):
+        image = np.full((SIDE, SIDE, 3), 100 + number, np.uint8)
+        path = tmp_path / "parts/normal" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imaging.write_png(path, image)
+    report = fit(read_dataset(tmp_path / "parts"), tmp_path / "model")
+    assert any(w.startswith("Only 5 normal pictures") for w in report["warnings"])

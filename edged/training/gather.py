@@ -27,6 +27,8 @@ from edged.training.dataset import check_trainable
 from edged.training.features import Size
 from edged.training.samples import Dataset, Sample
 
+FEW = 10
+"""Normal pictures below which training warns."""
 COPIES = 1
 """Augmented copies of each picture, in addition to itself."""
 BASIS = 48
@@ -190,6 +192,11 @@ def _describe(
     rows = len(kept) * step
     anomalous = np.array([bool(s.is_anomalous) for s in kept], np.bool_)
     check_trainable(int((~anomalous).sum()), int(anomalous.sum()), "The data set")
+    if (few := int((~anomalous).sum())) < FEW:
+        warnings.append(
+            f"Only {few} normal pictures: the threshold rests on {few} scores and may be far off; "
+            "20 or more are better."
+        )
     if skipped:
         warnings.append(f"{len(skipped)} pictures cannot be read and were not used.")
     if reader.copies:

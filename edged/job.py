@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from edged.core import errors
-from edged.core.errors import EdgedError, ModelError
+from edged.core.errors import EdgedError, InvalidInput, ModelError
 from edged.core.protocols import Progress
 
 NICE = 15
 MEMORY_MB = 4096
+LEAST_MEMORY_MB = 256
 GRACE_SECONDS = 5.0
 
 
@@ -38,6 +39,10 @@ class TrainingJob:
 
     def __init__(self, request: dict[str, Any], memory_mb: int = MEMORY_MB) -> None:
         """request: arguments of workbench.train, JSON-ready, without `progress`."""
+        if memory_mb < LEAST_MEMORY_MB:
+            raise InvalidInput(
+                f"memory {memory_mb} MB: training needs at least {LEAST_MEMORY_MB} MB."
+            )
         self._request = {**request, "memory_mb": memory_mb}
         self._memory_mb = memory_mb
         self._lock = threading.Lock()
@@ -92,7 +97,7 @@ class TrainingJob:
         child.stdout.close()
         if failure is not None:
             raise failure
-        if self._cancelled:
+        if self._cancelled and report is None:
             raise Cancelled("The training was cancelled; nothing was written.")
         if report is None:
             raise ModelError(
@@ -153,12 +158,14 @@ def main() -> int:
         signal.signal(number, _terminated)
     os.nice(NICE)
     cap = request.pop("memory_mb") * 1024 * 1024
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    cap = cap if most == resource.RLIM_INFINITY else min(cap, most)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     for key in ("images", "output"):
         request[key] = Path(request[key])
-    from edged import workbench
-
     try:
+        from edged import workbench
+
         report = workbench.train(**request, progress=teller.progress)
     except EdgedError as error:
         teller.say(error=[type(error).__name__, str(error)])
@@ -167,12 +174,16 @@ def main() -> int:
         words = f"Training needs more than the {cap >> 20} MB that it may use; nothing was written."
         teller.say(error=["ModelError", words])
         return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # it is written: too late to cancel
     report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     teller.say(report=report)
     return 0
 
 
 def _terminated(number: int, frame: object) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # once is enough: a second would cut the cleaning short
     sys.exit(128 + number)  # as an exception, so that nothing half-written stays
 
 

@@ -72,6 +72,8 @@ def train(
     confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Train a model folder from a folder of pictures or a manifest; the trainer's report."""
+    if seed < 0:
+        raise InvalidInput(f"seed {seed}: give a whole number from 0.")
     from edged.training.dataset import read_dataset
     from edged.training.fit import train as fit
 
@@ -98,7 +100,10 @@ def set_threshold(
     """Change a model's threshold, and record the change; what was done."""
     from edged.training.threshold import change
 
-    wanted = _budget(false_rejects, escapes, confidence) if value is None else value
+    budget = _budget(false_rejects, escapes, confidence)
+    if value is not None and budget is not None:
+        raise InvalidInput("Give --value or a budget, not both: one threshold.")
+    wanted = budget if value is None else value
     if wanted is None:
         raise InvalidInput("Give --value, --false-rejects or --escapes.")
     return change(model, wanted, reason)

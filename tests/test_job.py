@@ -63,8 +63,8 @@ def test_a_cancelled_job_ends_and_leaves_nothing(parts: Path, tmp_path: Path) ->
 
 
 def test_the_memory_cap_is_kept_with_a_sentence(parts: Path, tmp_path: Path) -> None:
-    job = TrainingJob(request(parts, tmp_path / "model"), memory_mb=200)
-    with pytest.raises(ModelError, match="200 MB"):
+    job = TrainingJob(request(parts, tmp_path / "model"), memory_mb=256)
+    with pytest.raises(ModelError, match="256 MB"):
         job.run(quiet)
     assert not (tmp_path / "model").exists()
 

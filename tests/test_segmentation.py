@@ -16,7 +16,7 @@ from edged.engines import choose as engines
 from edged.pipeline.decide import decide
 from edged.training.dataset import read_dataset
 from edged.training.fit import train
-from edged.training.segments import coverage, truth
+from edged.training.segments import coverage, lessons, truth
 from edged.workbench import Judge
 
 HEIGHT, WIDTH = 128, 160
@@ -197,3 +197,33 @@ def test_the_surest_class_takes_a_pixel_and_what_nobody_claims_is_background() -
         ("cut", 0.25),
     ]
     assert not verdict.is_anomalous, "mask and verdict are two answers"
+
+
+def test_a_defect_thinner_than_a_position_teaches_by_what_it_covers_most() -> None:
+    share = np.zeros((6, 1), np.float32)
+    share[2:4, 0] = (0.1, 0.05)
+    taught = lessons(
+        np.arange(12, dtype=np.float32).reshape(6, 2),
+        share,
+        share[:, 0] > 0,
+        (2, 3),
+        10,
+        np.random.default_rng(0),
+    )
+    assert taught.covered[:, 0].sum() == 1, "the position that is covered most"
+    assert len(taught.rows) == 1 + 4, "the other touched one teaches neither defect nor background"
+
+
+def test_an_all_black_mask_is_named(tmp_path: Path) -> None:
+    for number in range(6):
+        image, _ = plate(number, None)
+        (tmp_path / "normal").mkdir(exist_ok=True)
+        imaging.write_png(tmp_path / "normal" / f"{number}.png", image)
+        image, mask = plate(number, SPOT)
+        for folder, picture in (("anomaly/spot", image), ("masks/spot", mask)):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            imaging.write_png(tmp_path / folder / f"{number}.png", picture)
+    assert [c["name"] for c in fit(tmp_path, tmp_path / "model")["classes"]] == ["spot"]
+    imaging.write_png(tmp_path / "masks/spot/3.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(BadDataset, match=r"3.png: is all black"):
+        fit(tmp_path, tmp_path / "model")

@@ -136,3 +136,16 @@ def test_a_change_that_makes_no_sense_changes_nothing(
     assert main(["threshold", str(own), *words]) == 2
     assert said in capsys.readouterr().err
     assert (own / "spec.json").read_bytes() == before
+
+
+def test_more_wrong_ones_need_more_pictures_than_none() -> None:
+    needed = trials_needed(0.01, 0.95, events=3)
+    assert upper_bound(3, needed, 0.95) <= 0.01 < upper_bound(3, needed - 1, 0.95)
+    assert needed > trials_needed(0.01, 0.95) * 2
+
+
+def test_what_the_budget_costs_on_the_other_side_is_said() -> None:
+    found = setting(Budget("false_rejects", 0.5), [0.1] * 20 + [0.9], [0.5, 0.6, 0.95])
+    assert "At this threshold 0 of 3 anomalous pictures pass" in found.words
+    found = setting(Budget("false_rejects", 0.14), [0.1] * 20 + [0.9], [0.5, 0.6, 0.95])
+    assert "At this threshold 2 of 3 anomalous pictures pass" in found.words

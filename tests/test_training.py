@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -347,3 +348,13 @@ def test_few_normal_pictures_are_warned_of(tmp_path):
         imaging.write_png(path, image)
     report = fit(read_dataset(tmp_path / "parts"), tmp_path / "model")
     assert any(w.startswith("Only 5 normal pictures") for w in report["warnings"])
+
+
+def test_exact_copies_prove_nothing_and_are_not_used(plates, tmp_path):
+    copied = tmp_path / "parts"
+    shutil.copytree(plates, copied)
+    for path in sorted((copied / "normal").iterdir())[:5]:
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    report = fit(read_dataset(copied), tmp_path / "model")
+    assert report["normal"] == 16
+    assert "5 pictures are exact copies of others: not used." in report["warnings"]

@@ -29,17 +29,32 @@ def interval(events: int, trials: int, confidence: float = 0.95) -> tuple[float,
     return lower_bound(events, trials, each), upper_bound(events, trials, each)
 
 
-def trials_needed(rate: float, confidence: float) -> int:
-    """How many trials without a single event show that the rate is at most `rate`."""
-    return math.ceil(math.log(1.0 - confidence) / math.log(1.0 - rate))
+def trials_needed(rate: float, confidence: float, events: int = 0) -> int:
+    """How many trials with so many events show that the rate is at most `rate`."""
+    if events:
+        low, high = events, 2 * events + 2
+        while upper_bound(events, high, confidence) > rate:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (
+                (low, middle) if upper_bound(events, middle, confidence) <= rate else (middle, high)
+            )
+        return high
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
 
 def most_events(trials: int, rate: float, confidence: float) -> int | None:
     """The most events in so many trials that still show at most `rate`; None = not even none."""
-    events = None
-    while upper_bound(0 if events is None else events + 1, trials, confidence) <= rate:
-        events = 0 if events is None else events + 1
-    return events
+    if upper_bound(0, trials, confidence) > rate:
+        return None
+    low, high = 0, trials  # low shows it, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high) if upper_bound(middle, trials, confidence) <= rate else (low, middle)
+        )
+    return low
 
 
 def _at_most(events: int, trials: int, rate: float) -> float:

@@ -81,9 +81,14 @@ def setting(budget: Budget, normal: Sequence[float], anomalous: Sequence[float])
         threshold = scores[spared] if spared < len(scores) else 1.0
         events = sum(score < threshold for score in scores)
     bound = upper_bound(events, len(scores), budget.confidence)
-    missing = trials_needed(budget.rate, budget.confidence) - len(scores)
+    missing = trials_needed(budget.rate, budget.confidence, events) - len(scores)
     needed = 0 if bound <= budget.rate else max(missing, 1)
     words = _words(budget, kind, events, len(scores), bound, needed)
+    others = anomalous if about_normal else normal
+    wrong = sum((round(float(s), DECIMALS) < threshold) is about_normal for s in others)
+    if others:
+        what = "anomalous pictures pass" if about_normal else "normal pictures are rejected"
+        words += f" At this threshold {wrong} of {len(others)} {what}."
     return Setting(threshold, events, len(scores), bound, needed, words)
 
 

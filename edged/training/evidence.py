@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edged import imaging
 from edged.core.errors import BadImage
@@ -33,6 +34,7 @@ from edged.training.samples import Dataset
 SIDES = (256, 320, 384)
 MARGIN = 0.06
 PICTURES = 40
+LARGEST = 1024
 LEAST_PICTURES = 8
 FOLDS = 2
 
@@ -106,10 +108,19 @@ def _some_normal(dataset: Dataset, seed: int) -> list[Image]:
         if len(pictures) == PICTURES:
             break
         try:
-            pictures.append(imaging.read(normal[index].path))
+            pictures.append(_small(imaging.read(normal[index].path)))
         except BadImage:
             continue  # named when all pictures are described
     return pictures
+
+
+def _small(image: Image) -> Image:
+    """At most LARGEST pixels a side: forty pictures of a large camera would fill the memory."""
+    height, width = image.shape[:2]
+    scale = min(1.0, LARGEST / max(height, width))
+    if scale == 1.0:
+        return image
+    return resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def _trial(
@@ -152,8 +163,8 @@ def _trial(
     fused = np.concatenate([fuse(units, list(rows), weights) for rows in (normal, planted_ones)])
     labels = np.repeat([False, True], len(pictures))
     truth = masks[order].reshape(-1)
-    pixels = tuple(_pixel_auroc(np.concatenate(places).reshape(-1), truth) for places in found)
-    return Trial(side, size, auroc(fused, labels) or 0.5, pixels)
+    pixels = tuple(_auroc(np.concatenate(places).reshape(-1), truth) for places in found)
+    return Trial(side, size, _auroc(fused, labels), pixels)
 
 
 def _locals(described: list[list[Floats]], projection: Floats) -> Halves:
@@ -172,5 +183,6 @@ def _on_grid(mask: Bools, grid: Size) -> Bools:
     return touched
 
 
-def _pixel_auroc(values: Floats, truth: Bools) -> float:
-    return auroc(values, truth) or 0.5
+def _auroc(values: npt.NDArray[np.floating], truth: Bools) -> float:
+    found = auroc(values, truth)
+    return 0.5 if found is None else found

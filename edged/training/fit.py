@@ -51,7 +51,7 @@ from edged.training.samples import Dataset
 from edged.training.threshold import UNBUDGETED, described, first_entry
 
 FOLDS = 5
-LEAST_ANOMALIES = 8
+LEAST_ANOMALIES = 10
 """Labelled anomalies from which on the supervised scorer may take part."""
 BEHIND = 0.05
 """Out-of-fold AUROC that it may be behind the others; further behind it stays out."""
@@ -173,7 +173,7 @@ def _learn(
     normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
     found = setting(budget, normal, anomalous) if budget else None
     threshold = found.threshold if found else THRESHOLD
-    if found and found.needed:
+    if found:
         data.warnings.append(found.words)
     reason = described(budget) if budget else UNBUDGETED[bool(anomalous)]
     progress("calibrating", 1, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,8 @@ def write_folder(
     except OSError as error:
         raise InvalidInput(f"{output}: cannot be written ({error.strerror}).") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if output.exists() or not (scratch / "old").exists():  # the only copy is never removed
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def rewrite_spec(folder: Path, spec: Mapping[str, Any]) -> None:
@@ -95,15 +97,18 @@ def _fill(folder: Path, model: bytes, spec: Mapping[str, Any], golden: Mapping[s
 
 def _swap(new: Path, output: Path, old: Path) -> None:
     """Put `new` in the place of `output`; what stood there goes to `old`, or back on failure."""
-    stood = output.exists()
-    if stood:
-        output.rename(old)
+    held = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)  # a cancel must not come in between
     try:
+        if output.exists():
+            output.rename(old)
         new.rename(output)
     except BaseException:
-        if stood:
+        if old.exists() and not output.exists():
             old.rename(output)
         raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _sync(output.parent)
 
 

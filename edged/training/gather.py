@@ -67,13 +67,19 @@ class _Reader:
     labels: list[str] = field(default_factory=list)
     copies: int = 0
 
-    def read(self, sample: Sample) -> Image:
-        """The picture at the input's size; raises BadImage, and BadDataset on two labels."""
+    def read(self, sample: Sample) -> Image | None:
+        """The picture at the input's size, or None for an exact copy of an earlier one.
+
+        Copies would stand on both sides of a fold and prove what they do not know. Raises
+        BadImage, and BadDataset on two labels.
+        """
         data = _bytes(sample.path)
         image = imaging.decode(data, str(sample.path))
         self.sizes.add((image.shape[0], image.shape[1]))
         digest = hashlib.sha256(data).hexdigest()
-        self.labels.append(f"{digest} {sample.is_anomalous}")
+        mask = "" if sample.mask is None else hashlib.sha256(_bytes(sample.mask)).hexdigest()
+        classes = f"{mask} {sample.defect} {sample.mask_names} {sample.mask_colors}"
+        self.labels.append(f"{digest} {sample.is_anomalous} {classes}")
         twin = self.digests.setdefault(digest, sample)
         if twin is not sample:
             self.copies += 1
@@ -82,6 +88,7 @@ class _Reader:
                     f"{sample.path}: is the same picture as {twin.path}, but one is labelled "
                     "normal and one anomalous: remove the wrong one."
                 )
+            return None
         return resized(image, self.size)
 
 
@@ -182,6 +189,8 @@ def _describe(
         except BadImage as error:
             skipped.append({"path": str(sample.path), "reason": str(error)})
             continue
+        if image is None:
+            continue
         rng = np.random.default_rng([seed, 3, len(kept)])
         images = np.stack([image, *(features.augmented(image, rng) for _ in range(COPIES))])
         at = len(kept) * step
@@ -200,7 +209,7 @@ def _describe(
     if skipped:
         warnings.append(f"{len(skipped)} pictures cannot be read and were not used.")
     if reader.copies:
-        warnings.append(f"{reader.copies} pictures are exact copies of others.")
+        warnings.append(f"{reader.copies} pictures are exact copies of others: not used.")
     digest = hashlib.sha256("\n".join(reader.labels).encode()).hexdigest()
     return Gathered(
         projection, kept, anomalous, local[:rows], whole[:rows], digest, reader.sizes, skipped,

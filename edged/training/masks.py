@@ -32,6 +32,7 @@ from edged.training.segments import (
     left_out,
     lessons,
     mark,
+    shown,
     truth,
     whitened,
 )
@@ -67,16 +68,21 @@ def learn_masks(
         return None
     grid = features.grid(size)
     used = _used(data.samples, seed)
-    layers = {i: _layers(data.samples[i], classes) for i in used}
     empty = np.zeros((grid[0] * grid[1], len(classes)), np.float32)
-    share = {i: empty if each is None else coverage(each, grid) for i, each in layers.items()}
+    share: dict[int, Floats] = {}
+    touched: dict[int, npt.NDArray[np.bool_]] = {}
+    for i in used:  # masks at full size are not kept: hundreds would fill the memory
+        layers = _layers(data.samples[i], classes)
+        share[i] = empty if layers is None else coverage(layers, grid)
+        anything = None if layers is None else coverage(shown(data.samples[i]), grid)
+        touched[i] = np.zeros(len(empty), np.bool_) if anything is None else anything[:, 0] > 0
     background = max(1, BACKGROUND_ROWS // len(used))
     rng = np.random.default_rng([seed, 7])
 
     def white(index: int) -> Floats:  # anew each time: of many pictures they would fill memory
         return whitened(data.local[index * (COPIES + 1)], pooled)
 
-    taught = {i: lessons(white(i), share[i], grid, background, rng) for i in used}
+    taught = {i: lessons(white(i), share[i], touched[i], grid, background, rng) for i in used}
     seen: list[tuple[int, Floats]] = []
     for fold in range(int(folds.max()) + 1):
         fitted = fit_segments([taught[i] for i in used if folds[i] != fold])
@@ -87,7 +93,7 @@ def learn_masks(
     limits = np.array(best_limits(drawn, np.stack([share[i] for i in used])), np.float32)
     whole = fit_segments([taught[i] for i in used])
     segments = Segments(whole.weights, whole.bias - limits)
-    auroc, metrics = _figures(drawn - limits, [layers[i] for i in used], classes, grid)
+    auroc, metrics = _figures(drawn - limits, [data.samples[i] for i in used], classes, grid)
     scores = np.array([mark(logits[i] - limits) for i in range(len(data.samples))], np.float32)
     return Segmented(classes, segments, scores, auroc, metrics)
 
@@ -114,8 +120,9 @@ def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:
             f"{sample.mask}: the mask has {width}x{height} pixels, its picture "
             f"{picture.shape[1]}x{picture.shape[0]}: draw it at the size of the picture."
         )
-    named = sample.mask_names or ()
-    if named and set(named) <= {c.name for c in classes} and not layers.any():
+    if not shown(sample).any() and sample.mask_colors is None:
+        raise BadDataset(f"{sample.mask}: is all black: draw the defect, or remove the mask.")
+    if not shown(sample).any():
         raise BadDataset(
             f"{sample.mask}: shows none of the colours that the manifest gives it "
             f"({', '.join(sample.mask_colors or ())}): correct the mask or the colour map."
@@ -124,14 +131,15 @@ def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:
 
 
 def _figures(
-    logits: Floats, layers: Sequence[Layers | None], classes: Sequence[DefectClass], grid: Size
+    logits: Floats, samples: Sequence[Sample], classes: Sequence[DefectClass], grid: Size
 ) -> tuple[float | None, list[dict[str, Any]]]:
     """By pixel, out-of-fold: AUROC of the surest class; precision, recall, F1, IoU of each."""
     pixels = PixelAuroc()
     hits, seen, there = (np.zeros(len(classes)) for _ in range(3))
-    shape = next(each.shape[1:] for each in layers if each is not None)
-    for row, each in zip(logits, layers, strict=True):
-        masks = np.zeros((len(classes), *shape), np.bool_) if each is None else each
+    masked = next(sample for sample in samples if sample.mask is not None)
+    shape = truth(masked, classes).shape
+    for row, sample in zip(logits, samples, strict=True):
+        masks = np.zeros(shape, np.bool_) if sample.mask is None else truth(sample, classes)
         height, width = masks.shape[1:]
         planes = row.T.reshape(len(classes), *grid)
         large = np.stack([imaging.enlarged(p, height, width) for p in planes])

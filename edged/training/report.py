@@ -69,6 +69,7 @@ def write_report(path: Path, title: str, found: Tally, judge: Judge) -> None:
         part.write_text(page, encoding="utf-8")
         part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise InvalidInput(f"{path}: cannot be written ({error.strerror}).") from error
 
 
@@ -198,9 +199,10 @@ def _curves(found: Tally) -> str:
         return "<p>Curves need good and bad parts.</p>"
     recall, precision = curve
     order = np.argsort(-found.scores, kind="stable")
-    hit = found.labels[order]
-    passed = np.concatenate([[0.0], np.cumsum(~hit) / (~hit).sum()])
-    caught = np.concatenate([[0.0], np.cumsum(hit) / hit.sum()])
+    hit, ranked = found.labels[order], found.scores[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # ties are taken together
+    passed = np.concatenate([[0.0], (np.cumsum(~hit) / (~hit).sum())[last]])
+    caught = np.concatenate([[0.0], (np.cumsum(hit) / hit.sum())[last]])
     return _svg(_line(passed, caught), "false reject rate", "recall (ROC)") + _svg(
         _line(np.concatenate([[0.0], recall]), np.concatenate([[1.0], precision])),
         "recall",

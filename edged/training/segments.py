@@ -114,6 +114,12 @@ def truth(sample: Sample, classes: Sequence[DefectClass]) -> npt.NDArray[np.bool
     return layers
 
 
+def shown(sample: Sample) -> npt.NDArray[np.bool_]:
+    """Where the sample's mask shows any defect at all: bool (1, H, W). Raises BadImage."""
+    kinds = [DefectClass(name, colour or "") for name, colour in _named(sample)]
+    return np.asarray(truth(sample, kinds).any(axis=0, keepdims=True))
+
+
 def coverage(layers: npt.NDArray[np.bool_], grid: Size) -> Floats:
     """The share of each position that each class covers: (P, K) of bool (K, H, W)."""
     _, height, width = layers.shape
@@ -121,7 +127,9 @@ def coverage(layers: npt.NDArray[np.bool_], grid: Size) -> Floats:
     columns = np.arange(grid[1]) * width // grid[1]
     sums = np.add.reduceat(layers.astype(np.float32), rows, axis=1)
     sums = np.add.reduceat(sums, columns, axis=2)
-    tall, wide = np.diff(np.append(rows, height)), np.diff(np.append(columns, width))
+    # A picture smaller than the grid has positions without a pixel of their own: they share one.
+    tall = np.maximum(np.diff(np.append(rows, height)), 1)
+    wide = np.maximum(np.diff(np.append(columns, width)), 1)
     share = sums / np.outer(tall, wide)
     return np.ascontiguousarray(share.reshape(len(layers), -1).T.astype(np.float32))
 
@@ -152,16 +160,24 @@ class Lessons:
 
 
 def lessons(
-    white: Floats, share: Floats, grid: Size, background: int, rng: np.random.Generator
+    white: Floats,
+    share: Floats,
+    touched: npt.NDArray[np.bool_],
+    grid: Size,
+    background: int,
+    rng: np.random.Generator,
 ) -> Lessons:
     """All defective positions of a picture and some clear ones.
 
-    white: whitened locals (P, D); share: coverage (P, K); background: how many clear ones.
+    white: whitened locals (P, D); share: coverage (P, K); touched (P,): whether the mask shows
+    anything there, of whatever class; background: how many clear ones. A defect too thin to
+    cover a position teaches by the positions that it covers most.
     """
-    clear = rng.permutation(np.flatnonzero((share == 0).all(axis=1)))[:background]
-    chosen = np.concatenate([np.flatnonzero((share >= COVERED).any(axis=1)), np.sort(clear)])
+    clear = rng.permutation(np.flatnonzero(~touched))[:background]
+    covered = (share >= np.minimum(COVERED, share.max(axis=0))) & (share > 0)
+    chosen = np.concatenate([np.flatnonzero(covered.any(axis=1)), np.sort(clear)])
     rows = np.concatenate([white, surroundings(white, grid)], axis=1)[chosen]
-    return Lessons(rows, share[chosen] >= COVERED)
+    return Lessons(rows, covered[chosen])
 
 
 def fit_segments(taught: Sequence[Lessons]) -> Segments:

@@ -98,4 +98,3 @@ def test_what_is_no_part_at_all_is_never_ok(cookies: Path, tmp_path: Path) -> No
     assert len(found) == len(odd)
     ok = [f["name"] for f in found if not f["DetectAnomalyResult"]["IsAnomalous"]]
     assert ok == []
-    assert min(f["score"] for f in found) > 0.99, "no budget's threshold may let these pass"

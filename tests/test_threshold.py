@@ -149,3 +149,15 @@ def test_what_the_budget_costs_on_the_other_side_is_said() -> None:
     assert "At this threshold 0 of 3 anomalous pictures pass" in found.words
     found = setting(Budget("false_rejects", 0.14), [0.1] * 20 + [0.9], [0.5, 0.6, 0.95])
     assert "At this threshold 2 of 3 anomalous pictures pass" in found.words
+
+
+def test_no_budget_goes_above_what_the_guards_hold() -> None:
+    normal, anomalous = [0.1] * 30 + [0.7, 0.8], [0.9] * 40
+    free = setting(Budget("escapes", 0.1), normal, anomalous)
+    assert free.threshold == 0.9
+    held = setting(Budget("escapes", 0.1), normal, anomalous, most=0.5)
+    assert (held.threshold, held.events, held.needed) == (0.5, 0, 0)
+    assert "would let pass what is no part at all" in held.words
+    rejects = setting(Budget("false_rejects", 0.1), normal, anomalous, most=0.5)
+    assert (rejects.threshold, rejects.events) == (0.5, 2)
+    assert rejects.bound > 0.1 and rejects.needed > 0

@@ -52,8 +52,13 @@ class Setting:
         }
 
 
-def setting(budget: Budget, normal: Sequence[float], anomalous: Sequence[float]) -> Setting:
+def setting(
+    budget: Budget, normal: Sequence[float], anomalous: Sequence[float], most: float = 1.0
+) -> Setting:
     """The threshold that keeps the budget and is best for the other side; scores out-of-fold.
+
+    most: no threshold goes above it. Where a model has guards, what they reject scores 0.5 or
+    more, and a higher threshold would let a black picture pass.
 
     When the pictures cannot support the budget, the threshold that is safest for it, and words
     that say how many pictures are missing. Raises InvalidInput for a rate or confidence that is
@@ -75,15 +80,17 @@ def setting(budget: Budget, normal: Sequence[float], anomalous: Sequence[float])
     step = 10.0**-DECIMALS
     if about_normal:  # rejected is what lies at or above the threshold
         limit = min(1.0, scores[-1 - spared] + step) if spared < len(scores) else 0.0
-        threshold = round(limit, DECIMALS)
+        threshold = min(most, round(limit, DECIMALS))
         events = sum(score >= threshold for score in scores)
     else:  # let through is what lies below it
-        threshold = scores[spared] if spared < len(scores) else 1.0
+        threshold = min(most, scores[spared] if spared < len(scores) else 1.0)
         events = sum(score < threshold for score in scores)
     bound = upper_bound(events, len(scores), budget.confidence)
     missing = trials_needed(budget.rate, budget.confidence, events) - len(scores)
     needed = 0 if bound <= budget.rate else max(missing, 1)
     words = _words(budget, kind, events, len(scores), bound, needed)
+    if threshold == most < 1.0:
+        words += f" A threshold above {most:g} would let pass what is no part at all."
     others = anomalous if about_normal else normal
     wrong = sum((round(float(s), DECIMALS) < threshold) is about_normal for s in others)
     if others:

@@ -30,8 +30,6 @@ DEVIATIONS = 2.0
 """Without anomalies, how far above the median normal score the limit is: about 2 % are above."""
 GUARD_MARGIN = 0.7
 """How far beyond the strangest normal parts a guard stands: of a logarithm, so twice as strange."""
-GUARD_SLOPE = 60.0
-"""So steep that what a guard rejects is at 1.0: no budget's threshold may let it pass."""
 ODD = 30
 """One normal part in so many may be odd; the guards do not go by it (31 cookies had one: with it
 counted, a picture whose lower half is black passed)."""
@@ -81,7 +79,7 @@ class Calibration:
         terms = [unit.apply(scores) for unit, scores in zip(self.units, raw, strict=True)]
         logit = self.slope * (fuse(self.units, raw, self.weights) - self.limit)
         for term, guard in zip(terms, self.guards, strict=False):
-            logit = np.maximum(logit, GUARD_SLOPE * (term - guard))
+            logit = np.maximum(logit, NORMAL_LOGIT * (term / guard - 1.0))
         return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
 

@@ -171,7 +171,8 @@ def _learn(
     fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
     scores = np.round(calibration.apply(untouched), DECIMALS)
     normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
-    found = setting(budget, normal, anomalous) if budget else None
+    most = THRESHOLD if guarded else 1.0
+    found = setting(budget, normal, anomalous, most) if budget else None
     threshold = found.threshold if found else THRESHOLD
     if found:
         data.warnings.append(found.words)

@@ -14,6 +14,7 @@ from typing import Any
 
 from edged.core.errors import InvalidInput, ModelError
 from edged.training.budget import Budget, Setting, setting
+from edged.training.calibration import THRESHOLD
 from edged.training.folder import rewrite_spec
 from edged.wire.spec import SPEC, read_spec
 
@@ -46,7 +47,8 @@ def change(model: Path, wanted: float | Budget, reason: str) -> dict[str, Any]:
         scores = facts.get("out_of_fold")
         if not isinstance(scores, dict):
             raise ModelError(f"{path}: holds no out-of-fold scores; train the model again.")
-        found = setting(wanted, scores["normal"], scores["anomaly"])
+        most = THRESHOLD if facts["calibration"]["guards"] else 1.0
+        found = setting(wanted, scores["normal"], scores["anomaly"], most)
         threshold, reason = found.threshold, reason or described(wanted)
     elif 0.0 <= wanted <= 1.0:
         threshold = wanted

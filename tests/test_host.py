@@ -26,7 +26,7 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline
 from edged.pipeline.batch import Batcher
-from edged.pipeline.host import IDLE_TICKS, RENEW_TICKS, Host, Hosting
+from edged.pipeline.host import IDLE_TICKS, Host, Hosting
 from edged.pipeline.infer import FAILURES, UnitPool
 from tests.broker import wait_until
 from tests.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line, job, picture
@@ -212,25 +212,6 @@ def test_a_unit_that_dies_leaves_the_work_to_the_others() -> None:
         assert wait_until(dead, PATIENCE)
         assert line.status is ModelStatus.HOSTED
         assert outcome(line.detect()) is None
-
-
-def test_a_unit_that_died_is_replaced_after_a_while() -> None:
-    dying = threading.Event()
-    dying.set()
-    first = lambda: dying.is_set() and threading.current_thread().name == "unit-m-1"  # noqa: E731
-    with Line(FakeLoader(fails=first), units=2) as line:
-        line.start()
-
-        def dead() -> bool:
-            outcome(line.detect())
-            return line.ears.units == [2, 1]
-
-        assert wait_until(dead, PATIENCE)
-        for _ in range(RENEW_TICKS - 1):
-            line.host.adjust()
-        assert line.ears.units == [2, 1], "not at once: what killed it may still be there"
-        line.host.adjust()
-        assert line.ears.units == [2, 1, 2]
 
 
 def test_units_that_cannot_open_their_engine_fail_the_model_and_no_thread_crashes() -> None:

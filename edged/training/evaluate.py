@@ -27,6 +27,7 @@ from edged.training.metrics import (
     confusion,
 )
 from edged.training.samples import Dataset, Sample
+from edged.training.segments import shown
 from edged.training.segments import truth as mask_layers
 
 Judge: TypeAlias = Callable[[Image], Verdict]
@@ -133,19 +134,8 @@ def _judge(
 
 
 def mask_pixels(sample: Sample) -> npt.NDArray[np.bool_]:
-    """Where the sample's mask shows a defect: bool (H, W). Raises BadImage.
-
-    With colours: the pixels of exactly these colours, transparency ignored; without: all that
-    are not black.
-    """
-    if sample.mask is None:
-        raise BadImage(f"{sample.path}: has no mask.")
-    image = imaging.read(sample.mask).astype(np.uint32)
-    packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
-    if sample.mask_colors is None:
-        return np.asarray(packed != 0)
-    wanted = np.array([int(c[1:], 16) for c in sample.mask_colors], np.uint32)
-    return np.isin(packed, wanted)
+    """Where the sample's mask shows a defect of whatever class: bool (H, W). Raises BadImage."""
+    return np.asarray(shown(sample)[0])
 
 
 def figures(found: Tally) -> dict[str, Any]:

@@ -105,12 +105,11 @@ def truth(sample: Sample, classes: Sequence[DefectClass]) -> npt.NDArray[np.bool
         raise BadImage(f"{sample.path}: has no mask.")
     image = imaging.read(sample.mask).astype(np.uint32)
     packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
-    shown = dict(_named(sample))
     layers = np.zeros((len(classes), *packed.shape), np.bool_)
     for index, known in enumerate(classes):
-        if known.name in shown:
-            colour = shown[known.name]
-            layers[index] = packed != 0 if colour is None else packed == int(colour[1:], 16)
+        for name, colour in _named(sample):
+            if name == known.name:
+                layers[index] |= packed != 0 if colour is None else packed == int(colour[1:], 16)
     return layers
 
 

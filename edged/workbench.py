@@ -52,7 +52,8 @@ class Judge:
         """The verdict on uint8 (H, W, 3) BGR; BadImage if its size is not the training's."""
         check_size(image, self.spec)
         prediction = predict(self._engine, [image])
-        return decide(prediction, 0, self.spec.threshold, self.spec.classes, image.shape[:2])
+        height, width = image.shape[:2]
+        return decide(prediction, 0, self.spec.threshold, self.spec.classes, (height, width))
 
 
 def _cache() -> Path:

@@ -58,7 +58,7 @@ def decide(
 def _mask(seen: Floats, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """uint8 (H, W): the class most surely seen at each pixel, from 1; 0 where none is."""
     mask = np.zeros(shape, np.uint8)
-    best = np.full(shape, SEEN, np.float32)
+    best: Floats = np.full(shape, SEEN, np.float32)
     for index, layer in enumerate(seen, 1):
         if layer.max() < SEEN:
             continue  # nearly always: enlarging costs more than all the rest

@@ -174,7 +174,8 @@ class UnitPool:
         for row, job in enumerate(jobs):
             outcome: Verdict | NoVerdict
             try:
-                shape = job.frame.image.shape[:2]
+                height, width = job.frame.image.shape[:2]
+                shape = (height, width)
                 outcome = decide(prediction, row, self._spec.threshold, self._spec.classes, shape)
             except EngineError as error:
                 outcome = NoVerdict(Reason.ENGINE_FAILED, str(error))

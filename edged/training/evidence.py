@@ -78,7 +78,7 @@ def choose(
     if not pictures:
         square = (sides[0], sides[0])
         return Choice(square, MAPS[0], ())
-    shapes = [image.shape[:2] for image in pictures]
+    shapes = [(image.shape[0], image.shape[1]) for image in pictures]
     first = features.input_size(sides[0], shapes)
     if len(pictures) < LEAST_PICTURES:
         return Choice(first, MAPS[0], ())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,18 +96,14 @@ def _fill(folder: Path, model: bytes, spec: Mapping[str, Any], golden: Mapping[s
 
 def _swap(new: Path, output: Path, old: Path) -> None:
     """Put `new` in the place of `output`; what stood there goes to `old`, or back on failure."""
-    held = {signal.SIGTERM, signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)  # a cancel must not come in between
     try:
         if output.exists():
             output.rename(old)
         new.rename(output)
     except BaseException:
         if old.exists() and not output.exists():
-            old.rename(output)
+            old.rename(output)  # also when a cancel came between the two renames
         raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _sync(output.parent)
 
 

@@ -41,7 +41,7 @@ def test_cookie_photographs_are_classified_as_dough_and_only_in_the_right_colour
     folder = shared_data("cookies/getting-started/dataset-files/training-images")
     nodes = Nodes(256, 256)
     taps = backbone.add_backbone(nodes, backbone.pretrained())
-    logits = backbone.add_classifier(nodes, backbone.pretrained(), taps[backbone.COARSE])
+    logits = backbone.add_classifier(nodes, backbone.pretrained(), taps[-1])
     network = PlainRuntime(nodes.serialise([(logits, ["N", 1000])]))
     photographs = [resized(imaging.read(p), (256, 256))[None] for p in sorted(folder.glob("*.jpg"))]
     ranked = np.array([network.run(p)[0][0].argsort()[::-1] for p in photographs])
@@ -54,15 +54,14 @@ def test_cookie_photographs_are_classified_as_dough_and_only_in_the_right_colour
 def test_taps_have_the_stated_shapes_for_any_batch():
     nodes = Nodes(64, 96)
     taps = backbone.add_backbone(nodes, backbone.pretrained())
-    shapes = {
-        t: (backbone.CHANNELS[t], 64 // backbone.REDUCTION[t], 96 // backbone.REDUCTION[t])
-        for t in backbone.TAPS
-    }
-    network = PlainRuntime(nodes.serialise([(taps[t], ["N", *shapes[t]]) for t in backbone.TAPS]))
+    known = zip(backbone.CHANNELS, backbone.REDUCTIONS, strict=True)
+    shapes = [(channels, 64 // reduction, 96 // reduction) for channels, reduction in known]
+    outputs = [(tap, ["N", *shape]) for tap, shape in zip(taps, shapes, strict=True)]
+    network = PlainRuntime(nodes.serialise(outputs))
     for count in (1, 3):
         outputs = network.run(np.zeros((count, 64, 96, 3), np.uint8))
-        for tap, output in zip(backbone.TAPS, outputs, strict=True):
-            assert output.shape == (count, *shapes[tap])
+        for shape, output in zip(shapes, outputs, strict=True):
+            assert output.shape == (count, *shape)
 
 
 def test_sides_that_are_no_multiple_of_32_are_refused():
@@ -74,7 +73,7 @@ def test_equal_graphs_have_equal_bytes():
     def write() -> bytes:
         nodes = Nodes(64, 64)
         taps = backbone.add_backbone(nodes, backbone.pretrained())
-        return nodes.serialise([(taps[4], ["N", 40, 8, 8])])
+        return nodes.serialise([(taps[0], ["N", 40, 8, 8])])
 
     assert write() == write()
 

@@ -15,6 +15,8 @@ from edged.training.planted import planted
 from edged.training.samples import Dataset, Sample
 from edged.training.scorers import fit_pooled
 
+NETWORK = EfficientNetLite0()
+
 
 def quiet(stage: str, done: int, total: int, **facts: object) -> None:
     """Progress that nobody looks at."""
@@ -32,7 +34,7 @@ def quiet(stage: str, done: int, total: int, **facts: object) -> None:
 def test_the_input_has_the_shape_of_the_pictures_and_the_area_asked_for(
     shape: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    assert input_size(256, [shape]) == size
+    assert input_size(256, [shape], NETWORK) == size
     assert 0.8 < size[0] * size[1] / 256**2 < 1.2
 
 
@@ -67,7 +69,7 @@ def plates(folder: Path, count: int, moved: bool) -> Dataset:
 
 
 def test_a_larger_input_must_earn_its_cost_and_the_trials_are_kept(tmp_path: Path) -> None:
-    choice = choose(plates(tmp_path, 12, moved=False), None, 0, engines.extractor, quiet)
+    choice = choose(plates(tmp_path, 12, moved=False), NETWORK, None, 0, engines.extractor, quiet)
     sides = [trial.side for trial in choice.trials]
     assert sides in ([256, 320], [256, 320, 384])
     first, *others = choice.trials
@@ -82,13 +84,13 @@ def test_parts_that_lie_alike_are_mapped_by_position_and_others_are_not(tmp_path
     for moved, name in ((False, "position_gaussian"), (True, "pooled_gaussian")):
         folder = tmp_path / str(moved)
         folder.mkdir()
-        choice = choose(plates(folder, 24, moved), 128, 0, engines.extractor, quiet)
+        choice = choose(plates(folder, 24, moved), NETWORK, 128, 0, engines.extractor, quiet)
         assert choice.map == name
 
 
 def test_too_few_pictures_give_the_smallest_input_and_no_trial(tmp_path: Path) -> None:
     dataset = plates(tmp_path, LEAST_PICTURES - 1, moved=False)
-    choice = choose(dataset, None, 0, engines.extractor, quiet)
+    choice = choose(dataset, NETWORK, None, 0, engines.extractor, quiet)
     assert choice.trials == ()
     assert choice.size == (224, 288)
 

@@ -11,9 +11,11 @@ from edged import imaging
 from edged.core.errors import BadDataset, EngineError, InvalidInput, ModelError
 from edged.training import gather
 from edged.training.dataset import read_dataset
-from edged.training.fit import _worth_summing, train
+from edged.training.ensemble import UNSUPERVISED
+from edged.training.fit import train
 from edged.training.samples import Dataset, Sample
 from edged.training.scorers import fit_positions, fit_supervised, fit_whole
+from edged.training.selection import worth_summing
 from edged.wire.spec import read_spec
 from tests.test_backbone import PlainRuntime
 
@@ -129,11 +131,19 @@ def test_a_score_does_not_depend_on_the_rest_of_the_batch(runtime):
         np.testing.assert_allclose(heat[0], maps[index], rtol=1e-4, atol=1e-5)
 
 
-def test_equal_seed_and_pictures_give_equal_files(trained, plates, tmp_path):
+def test_equal_seed_and_pictures_give_equal_files_but_for_the_time_they_took(
+    trained, plates, tmp_path
+):
     again = tmp_path / "again"
     fit(read_dataset(plates), again)
     for path in sorted(p for p in trained[0].rglob("*") if p.is_file()):
-        assert (again / path.relative_to(trained[0])).read_bytes() == path.read_bytes(), path.name
+        first, second = path, again / path.relative_to(trained[0])
+        if path.name != "spec.json":
+            assert first.read_bytes() == second.read_bytes(), path.name
+            continue
+        specs = [json.loads(each.read_text()) for each in (first, second)]
+        assert all(spec.pop("seconds") > 0 for spec in specs)
+        assert specs[0] == specs[1]
 
 
 def test_another_seed_is_written_down_and_gives_another_model(trained, plates, tmp_path):
@@ -209,8 +219,8 @@ def test_more_pictures_than_memory_holds_are_sampled_and_counted(tmp_path, monke
     monkeypatch.setattr(gather, "BUDGET", 1)  # leaves the least, 16 of a class
     root = write_set(tmp_path / "set", 20, 0)
     report = fit(read_dataset(root), tmp_path / "model")
-    assert report["images"] == 16
-    assert any("16 of 20 normal pictures were used" in w for w in report["warnings"])
+    assert report["images"] == 20
+    assert any("16 of 20 normal pictures were learned from" in w for w in report["warnings"])
 
 
 def test_a_model_is_replaced_and_anything_else_is_refused_untouched(tmp_path):
@@ -277,8 +287,8 @@ def test_a_graph_that_does_not_reproduce_the_training_is_not_written(tmp_path):
 
 
 def test_a_size_that_the_network_cannot_take_is_refused(plates, tmp_path):
-    with pytest.raises(InvalidInput, match="multiple of 32"):
-        fit(read_dataset(plates), tmp_path / "model", side=100)
+    with pytest.raises(InvalidInput, match="from 64 to 1024"):
+        fit(read_dataset(plates), tmp_path / "model", side=20)
 
 
 def test_progress_ends_every_stage_it_begins(tmp_path):
@@ -335,9 +345,11 @@ def test_a_supervised_scorer_that_learned_nothing_stays_out_of_the_sum():
     anomalous = np.arange(60) >= 45
     good = [rng.normal(0, 1, 60) + 3 * anomalous for _ in range(4)]
     useless = rng.normal(0, 1, 60)
-    assert len(_worth_summing(good, anomalous)) == 4
-    assert len(_worth_summing([*good[:3], useless], anomalous)) == 3
-    assert len(_worth_summing(good[:3], np.zeros(60, bool))) == 3
+    names = (*UNSUPERVISED, "supervised")
+    known = dict(zip(names, good, strict=True))
+    assert tuple(worth_summing(known, anomalous)) == names
+    assert tuple(worth_summing({**known, "supervised": useless}, anomalous)) == UNSUPERVISED
+    assert tuple(worth_summing(known, np.zeros(60, bool))) == names
 
 
 def test_few_normal_pictures_are_warned_of(tmp_path):

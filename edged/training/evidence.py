@@ -23,11 +23,21 @@ from edged.core.errors import BadImage
 from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import features
-from edged.training.calibration import fuse, unit_of
-from edged.training.ensemble import MAPS, UNSUPERVISED, WEIGHTS, Bools, Halves, fit_ensemble
-from edged.training.features import Size
+from edged.training.calibration import unit_of
+from edged.training.ensemble import (
+    BANK,
+    MAPS,
+    UNSUPERVISED,
+    WEIGHTS,
+    Bools,
+    Halves,
+    Wanted,
+    fit_ensemble,
+)
+from edged.training.features import View
 from edged.training.gather import resized
 from edged.training.metrics import auroc
+from edged.training.network import Network, Size
 from edged.training.planted import planted
 from edged.training.samples import Dataset
 
@@ -37,23 +47,32 @@ PICTURES = 40
 LARGEST = 1024
 LEAST_PICTURES = 8
 FOLDS = 2
+TOGETHER, WITH_BANK = "together", "together_with_bank"
+BANK_MARGIN = 0.02
+"""What the memory bank must add to the others' AUROC to take part: it costs time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One input size: AUROC of the fused unsupervised scorers, and by pixel for each of MAPS."""
+    """One input size: AUROC of each scorer and fusion, and by pixel for each of MAPS."""
 
     side: int
     size: Size
-    auroc: float
+    scorers: dict[str, float]
     pixel_auroc: tuple[float, ...]
+
+    @property
+    def auroc(self) -> float:
+        """Of the scorers that are always there, together."""
+        return self.scorers[TOGETHER]
 
     def as_row(self) -> dict[str, Any]:
         """For spec.json."""
         pixels = {name: round(v, 4) for name, v in zip(MAPS, self.pixel_auroc, strict=True)}
         height, width = self.size
         row = {"side": self.side, "height": height, "width": width}
-        return {**row, "planted_auroc": round(self.auroc, 4), "planted_pixel_auroc": pixels}
+        scorers = {name: round(v, 4) for name, v in self.scorers.items()}
+        return {**row, "planted_auroc": scorers, "planted_pixel_auroc": pixels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +82,13 @@ class Choice:
     size: Size
     map: str
     trials: tuple[Trial, ...]
+    bank: bool = False
+    """Whether the memory bank takes part."""
 
 
 def choose(
     dataset: Dataset,
+    network: Network,
     side: int | None,
     seed: int,
     load: FeatureExtractorLoader,
@@ -74,12 +96,12 @@ def choose(
 ) -> Choice:
     """Choose input size (unless `side` names it) and map from some of the normal pictures."""
     pictures = _some_normal(dataset, seed)
-    sides = SIDES if side is None else (side,)
+    sides = SIDES if side is None and network.fixed is None else (side or SIDES[0],)
     if not pictures:
         square = (sides[0], sides[0])
-        return Choice(square, MAPS[0], ())
+        return Choice(network.fixed or square, MAPS[0], ())
     shapes = [(image.shape[0], image.shape[1]) for image in pictures]
-    first = features.input_size(sides[0], shapes)
+    first = features.input_size(sides[0], shapes, network)
     if len(pictures) < LEAST_PICTURES:
         return Choice(first, MAPS[0], ())
     rng = np.random.default_rng([seed, 5])
@@ -87,8 +109,8 @@ def choose(
     trials = []
     for done, tried in enumerate(sides):
         progress("choosing", done, len(sides))
-        size = features.input_size(tried, shapes)
-        trials.append(_trial(tried, size, pictures, defects, load))
+        size = features.input_size(tried, shapes, network)
+        trials.append(_trial(tried, View(network, size), pictures, defects, load, seed))
         if len(trials) > 1 and trials[-1].auroc < trials[-2].auroc + MARGIN / 3:
             break  # a still larger one would hardly earn twice as much
     progress("choosing", len(sides), len(sides))
@@ -97,7 +119,8 @@ def choose(
         if trial.auroc > chosen.auroc + MARGIN:
             chosen = trial
     where = MAPS[int(np.argmax(chosen.pixel_auroc))]
-    return Choice(chosen.size, where, tuple(trials))
+    bank = chosen.scorers[WITH_BANK] > chosen.auroc + BANK_MARGIN
+    return Choice(chosen.size, where, tuple(trials), bank)
 
 
 def _some_normal(dataset: Dataset, seed: int) -> list[Image]:
@@ -125,46 +148,57 @@ def _small(image: Image) -> Image:
 
 def _trial(
     side: int,
-    size: Size,
+    view: View,
     pictures: list[Image],
     defects: list[tuple[Image, Bools]],
     load: FeatureExtractorLoader,
+    seed: int,
 ) -> Trial:
-    extractor = load(features.feature_graph(size))
+    extractor = load(features.feature_graph(view))
     try:
-        good = [extractor.run(resized(image, size)[None]) for image in pictures]
-        bad = [extractor.run(resized(image, size)[None]) for image, _ in defects]
+        good = [extractor.run(resized(image, view.size)[None]) for image in pictures]
+        bad = [extractor.run(resized(image, view.size)[None]) for image, _ in defects]
     finally:
         extractor.close()
-    fit = features.ProjectionFit()
+    fit = features.ProjectionFit(view)
     for local, _ in good:
         fit.add(features.positions_first(local))
     projection = fit.solve()
     locals_ = _locals(good, projection), _locals(bad, projection)
     whole = tuple(np.concatenate([w for _, w in each]) for each in (good, bad))
-    grid = features.grid(size)
-    masks = np.stack([_on_grid(mask, grid) for _, mask in defects])
+    masks = np.stack([_on_grid(mask, view.grid) for _, mask in defects])
     folds = np.arange(len(pictures)) % FOLDS
-    scores: list[list[Floats]] = [[], []]
+    scores: list[list[dict[str, Floats]]] = [[], []]
     found: list[list[Floats]] = [[] for _ in MAPS]
     order = np.concatenate([np.flatnonzero(folds == fold) for fold in range(FOLDS)])
     for fold in range(FOLDS):
         seen, held = folds != fold, folds == fold
         none = np.zeros(int(seen.sum()), np.bool_)
-        ensemble = fit_ensemble(locals_[0][seen], whole[0][seen], none, supervise=False)
+        wanted = Wanted(bank=True, supervised=False, seed=seed)
+        ensemble = fit_ensemble(view, locals_[0][seen], whole[0][seen], none, wanted)
         for kind in (0, 1):
-            raw, maps = ensemble.score(locals_[kind][held], whole[kind][held], grid)
-            scores[kind].append(np.stack(raw))
+            raw, maps = ensemble.score(locals_[kind][held], whole[kind][held], view)
+            scores[kind].append(raw)
         for places, drawn in zip(found, maps, strict=True):
             places.append(drawn)
-    normal, planted_ones = (np.concatenate(each, axis=1) for each in scores)
-    units = [unit_of(row) for row in normal]
-    weights = [WEIGHTS[name] for name in UNSUPERVISED]
-    fused = np.concatenate([fuse(units, list(rows), weights) for rows in (normal, planted_ones)])
-    labels = np.repeat([False, True], len(pictures))
     truth = masks[order].reshape(-1)
     pixels = tuple(_auroc(np.concatenate(places).reshape(-1), truth) for places in found)
-    return Trial(side, size, _auroc(fused, labels), pixels)
+    return Trial(side, view.size, _aurocs(*scores), pixels)
+
+
+def _aurocs(normal: list[dict[str, Floats]], spoilt: list[dict[str, Floats]]) -> dict[str, float]:
+    """AUROC of each scorer alone and of their sums, from each fold's raw scores."""
+    labels = np.repeat([False, True], sum(len(next(iter(each.values()))) for each in normal))
+    terms: dict[str, npt.NDArray[np.float64]] = {}
+    found: dict[str, float] = {}
+    for name in normal[0]:
+        good, bad = (np.concatenate([each[name] for each in kind]) for kind in (normal, spoilt))
+        terms[name] = WEIGHTS[name] * unit_of(good).apply(np.concatenate([good, bad]))
+        found[name] = _auroc(terms[name], labels)
+    together = np.sum([terms[name] for name in UNSUPERVISED], axis=0)
+    found[TOGETHER] = _auroc(together, labels)
+    found[WITH_BANK] = _auroc(together + terms[BANK], labels)
+    return found
 
 
 def _locals(described: list[list[Floats]], projection: Floats) -> Halves:

@@ -13,52 +13,43 @@ thread trains as fast as two.
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-import edged
 from edged import imaging
 from edged.core.errors import InvalidInput, MissingDependency, ModelError
-from edged.core.protocols import FeatureExtractorLoader, Progress
-from edged.core.types import Floats, Image
-from edged.training import backbone, features
+from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
+from edged.core.types import Image
+from edged.training import selection
+from edged.training.backbone import EfficientNetLite0
 from edged.training.budget import DECIMALS, Budget, setting
-from edged.training.calibration import THRESHOLD, calibrate, fuse, pixel_limit, unit_of
-from edged.training.ensemble import (
-    MAPS,
-    UNSUPERVISED,
-    WEIGHTS,
-    Bools,
-    Ensemble,
-    fit_ensemble,
-)
+from edged.training.cache import FeatureCache
+from edged.training.calibration import THRESHOLD, calibrate, pixel_limit
+from edged.training.ensemble import BANK, MARKED, SUPERVISED, UNSUPERVISED, Bools, Wanted
 from edged.training.evidence import Choice, choose
-from edged.training.features import Size
+from edged.training.features import View
 from edged.training.folder import check_replaceable, write_folder
-from edged.training.gather import COPIES, Gathered, gather, resized
+from edged.training.gather import COPIES, Gathered, gather, remaining, resized
 from edged.training.graph import Fitted, model_graph
 from edged.training.masks import Segmented, learn_masks
 from edged.training.metrics import auroc, confusion
-from edged.training.nodes import onnx_version
+from edged.training.network import Network
+from edged.training.record import Judgement, Learned, Run, spec_of
 from edged.training.samples import Dataset
 from edged.training.threshold import UNBUDGETED, described, first_entry
 
-FOLDS = 5
-LEAST_ANOMALIES = 10
-"""Labelled anomalies from which on the supervised scorer may take part."""
-BEHIND = 0.05
-"""Out-of-fold AUROC that it may be behind the others; further behind it stays out."""
-SIDES = range(64, 1025, backbone.MULTIPLE)
+SIDES = range(64, 1025)
 GOLDEN_EACH = 3
 AGREEMENT = 0.02
 """Calibrated score by which graph and numpy may differ; beyond it the graph is wrong."""
+NAMED = 5
+"""Pictures with a doubtful label that a warning names."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,41 +81,55 @@ def train(
     progress: Progress,
     side: int | None = None,
     budget: Budget | None = None,
+    network: Network | None = None,
+    versions: Mapping[str, str] | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Learn what is normal and write the model folder `output`; returns the report.
 
     side: the graph's input has about side x side pixels, in the shape of the pictures; None = the
     evidence chooses. budget: what the threshold must keep; None = best F1, or with normal
-    pictures only two deviations above their median.
+    pictures only two deviations above their median. network: None = EfficientNet-Lite0.
+    versions: of the libraries that training does not know itself, for spec.json. cache: a folder
+    where features are kept until the model is written, so that a training that was cut off goes
+    on where it was; None = nowhere.
     Report: output, images, normal, anomaly, auroc (out-of-fold; None without anomalies),
     threshold, seconds, skipped [{path, reason}], warnings, sha256, metrics.
     Raises BadDataset, InvalidInput (output or side), MissingDependency, EngineError, ModelError.
     """
     began = time.monotonic()
     if side is not None and side not in SIDES:
-        raise InvalidInput(
-            f"side {side}: the input's side is a multiple of {SIDES.step} from {SIDES.start} to "
-            f"{SIDES.stop - 1}."
-        )
+        raise InvalidInput(f"side {side}: give a number from {SIDES.start} to {SIDES[-1]}.")
     check_replaceable(output)
-    choice = choose(dataset, side, seed, extractor, progress)
-    data = gather(dataset, choice.size, seed, extractor, progress)
-    learned = _learn(data, choice, seed, budget, progress)
+    network = network or EfficientNetLite0()
+    choice = choose(dataset, network, side, seed, extractor, progress)
+    kept = None if cache is None else FeatureCache(cache)
+    data = gather(dataset, View(network, choice.size), seed, extractor, progress, kept)
+    learned, raw, folds = _learn(data, choice, seed, progress)
+    model = model_graph(data.view, learned.fitted)
+    runner = extractor(model)
+    try:
+        golden, golden_scores = _golden(data, learned.fitted, runner)
+        rest = _score_rest(data, runner, progress)
+    finally:
+        runner.close()
+    judged = _judge(data, learned, raw, folds, rest, budget)
     progress("writing", 0, 1)
-    model = model_graph(choice.size, learned.fitted)
-    golden, golden_scores = _golden(data, learned.fitted, model, choice.size, extractor)
-    spec = _spec(data, learned, name, seed, choice, model, golden_scores)
+    run = Run(name, seed, versions or {}, time.monotonic() - began)
+    spec = spec_of(data, learned, judged, choice, model, golden_scores, run)
     write_folder(output, model, spec, golden)
+    if kept is not None:
+        kept.remove()
     progress("writing", 1, 1)
     if spec["image_size"] is None:
         data.warnings.append(_mixed(data.sizes))
     return {
         "output": str(output),
         **spec["images"],
-        "images": len(data.samples),
-        "auroc": learned.metrics["auroc"],
-        "threshold": learned.threshold,
-        "metrics": learned.metrics,
+        "images": data.count(False) + data.count(True),
+        "auroc": judged.metrics["auroc"],
+        "threshold": judged.threshold,
+        "metrics": judged.metrics,
         "input": spec["input"],
         "scorers": learned.table,
         "map": choice.map,
@@ -136,136 +141,106 @@ def train(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    """What the model will hold, and out-of-fold figures: of the whole and of each scorer."""
-
-    fitted: Fitted
-    metrics: dict[str, float | None]
-    table: list[dict[str, Any]]
-    segmented: Segmented | None
-    normal: list[float]
-    anomalous: list[float]
-    threshold: float
-    entry: dict[str, Any]
-
-
 def _learn(
-    data: Gathered, choice: Choice, seed: int, budget: Budget | None, progress: Progress
-) -> _Learned:
-    raw, normal_maps = _out_of_fold(data, choice, seed, progress)
+    data: Gathered, choice: Choice, seed: int, progress: Progress
+) -> tuple[Learned, dict[str, npt.NDArray[np.float32]], selection.Folds]:
+    """What the model will hold; and raw scores out-of-fold, and the fold, of each sample."""
+    labelled = int(data.anomalous.sum()) >= selection.LEAST_ANOMALIES
+    folds = selection.assign_folds(data.anomalous, seed)
+    wanted = Wanted(choice.bank, labelled, seed)
+    raw, normal_maps = selection.out_of_fold(data, choice.map, wanted, folds, progress)
     progress("calibrating", 0, 1)
-    # Copies widen what counts as normal, but set no limit: they are rougher than the line is.
-    untouched = _worth_summing([scores[:: COPIES + 1] for scores in raw], data.anomalous)
-    supervised = len(untouched) > len(UNSUPERVISED)
-    scorers = _fit(data, np.ones(len(data.whole), np.bool_), supervised)
-    folds = _folds(data.anomalous, seed)
-    found_masks = learn_masks(data, choice.size, scorers.pooled, folds, seed)
+    raw = selection.worth_summing(raw, data.anomalous)
+    wanted = Wanted(BANK in raw, SUPERVISED in raw, seed)
+    scorers = selection.fit(data, np.ones(len(data.whole), np.bool_), wanted)
+    found_masks = learn_masks(data, scorers.pooled, folds, seed)
     if found_masks is not None:
         scorers = replace(scorers, segments=found_masks.segments)
-        untouched.append(found_masks.scores)
-    weights = _weights(scorers.names, untouched, data.anomalous)
-    guarded = len(UNSUPERVISED) if len(untouched) > len(UNSUPERVISED) else 0
-    calibration = calibrate(untouched, data.anomalous, weights, guarded)
+        raw[MARKED] = found_masks.scores
+    weights = selection.weights(raw, data.anomalous)
+    calibration = calibrate(list(raw.values()), data.anomalous, weights, _guarded(raw))
     limit = pixel_limit(normal_maps)
     fitted = Fitted(data.projection, scorers, calibration, choice.map, limit)
-    scores = np.round(calibration.apply(untouched), DECIMALS)
-    normal, anomalous = scores[~data.anomalous].tolist(), scores[data.anomalous].tolist()
-    most = THRESHOLD if guarded else 1.0
-    found = setting(budget, normal, anomalous, most) if budget else None
+    progress("calibrating", 1, 1)
+    table = selection.table(raw, weights, data.anomalous)
+    return Learned(fitted, table, found_masks), raw, folds
+
+
+def _guarded(raw: selection.Raw) -> int:
+    """How many of the first scorers may reject on their own: where others were taught, all."""
+    return len(UNSUPERVISED) if SUPERVISED in raw or MARKED in raw else 0
+
+
+def _score_rest(
+    data: Gathered, runner: FeatureExtractor, progress: Progress
+) -> tuple[list[float], list[bool]]:
+    """Scores and labels of the pictures that memory did not hold: the model never saw them."""
+    scores: list[float] = []
+    labels: list[bool] = []
+    for done, (sample, image) in enumerate(remaining(data), 1):
+        scores.append(round(float(runner.run(image[None])[0][0]), DECIMALS))
+        labels.append(bool(sample.is_anomalous))
+        progress("judging the rest", done, len(data.rest))
+    return scores, labels
+
+
+def _judge(
+    data: Gathered,
+    learned: Learned,
+    raw: dict[str, npt.NDArray[np.float32]],
+    folds: selection.Folds,
+    rest: tuple[list[float], list[bool]],
+    budget: Budget | None,
+) -> Judgement:
+    """Choose the threshold from all scores that are blind to their picture, and count."""
+    calibration, guards = learned.fitted.calibration, _guarded(raw)
+    weights = list(calibration.weights)
+    own = np.round(calibration.apply(list(raw.values())), DECIMALS)
+    honest = np.round(
+        selection.honest_scores(raw, data.anomalous, weights, guards, folds), DECIMALS
+    )
+    labels = np.concatenate([data.anomalous, np.array(rest[1], np.bool_)])
+    scores, honest = np.append(own, rest[0]), np.append(honest, rest[0])
+    normal, anomalous = scores[~labels].tolist(), scores[labels].tolist()
+    found = setting(budget, normal, anomalous, THRESHOLD if guards else 1.0) if budget else None
     threshold = found.threshold if found else THRESHOLD
     if found:
         data.warnings.append(found.words)
+    data.warnings.extend(_doubts(own, data))
     reason = described(budget) if budget else UNBUDGETED[bool(anomalous)]
-    progress("calibrating", 1, 1)
-    return _Learned(
-        fitted,
-        _metrics(scores, threshold, data.anomalous, found_masks),
-        _table(scorers.names, weights, untouched, data.anomalous),
-        found_masks,
+    # A budget's bound is already a statement about new parts; F1's limit is chosen to look well.
+    counted = scores if found else honest
+    return Judgement(
         normal,
         anomalous,
         threshold,
         first_entry(threshold, reason, found),
+        _metrics(scores, counted >= threshold, labels, learned.segmented),
     )
 
 
-def _folds(anomalous: Bools, seed: int) -> npt.NDArray[np.int64]:
-    """The fold of each sample; both classes spread evenly."""
-    count = min(FOLDS, int((~anomalous).sum()))
-    folds = np.empty(len(anomalous), np.int64)
-    for label in (False, True):
-        places = np.flatnonzero(anomalous == label)
-        order = np.random.default_rng([seed, 4, int(label)]).permutation(len(places))
-        folds[places[order]] = np.arange(len(places)) % count
-    return folds
-
-
-def _worth_summing(raw: list[Floats], anomalous: Bools) -> list[Floats]:
-    """The raw scores without the supervised ones, if these would only add noise.
-
-    With few labels the supervised scorer may know nothing; out-of-fold, that shows. It need not
-    be better than the others, only near: in doubt the sum is better than a choice.
-    """
-    others, supervised = raw[: len(UNSUPERVISED)], raw[len(UNSUPERVISED) :]
-    near = supervised and not _behind(supervised[0], others, anomalous)
-    return [*others, *supervised] if near else others
-
-
-def _behind(scores: Floats, others: list[Floats], anomalous: Bools) -> bool:
-    """Whether a scorer is plainly worse, out-of-fold, than the unsupervised ones together."""
-    units = [unit_of(each[~anomalous]) for each in others]
-    fused = fuse(units, others, [WEIGHTS[name] for name in UNSUPERVISED])
-    known, alone = auroc(fused, anomalous), auroc(scores, anomalous)
-    return known is not None and alone is not None and alone < known - BEHIND
-
-
-def _weights(names: Sequence[str], raw: list[Floats], anomalous: Bools) -> list[float]:
-    """Of each scorer; marks that find no defects have none, they only draw."""
-    weights = [WEIGHTS[name] for name in names]
-    if names[-1] == "marked" and _behind(raw[-1], raw[: len(UNSUPERVISED)], anomalous):
-        weights[-1] = 0.0
-    return weights
-
-
-def _fit(data: Gathered, rows: Bools, supervise: bool) -> Ensemble:
-    """Fit the scorers to the chosen rows (a sample's copies are its next rows)."""
-    anomalous = np.repeat(data.anomalous, COPIES + 1)
-    normal = data.local[rows & ~anomalous]
-    return fit_ensemble(normal, data.whole[rows], anomalous[rows], supervise)
-
-
-def _out_of_fold(
-    data: Gathered, choice: Choice, seed: int, progress: Progress
-) -> tuple[list[npt.NDArray[np.float32]], Floats]:
-    """Raw scores of every row, and maps of the untouched normal ones, by scorers blind to them."""
-    folds = np.repeat(_folds(data.anomalous, seed), COPIES + 1)
-    untouched = np.arange(len(folds)) % (COPIES + 1) == 0
-    normal = ~np.repeat(data.anomalous, COPIES + 1)
-    raw: list[npt.NDArray[np.float32]] = []
-    normal_maps: list[Floats] = []
-    count = int(folds.max()) + 1
-    grid, drawn = features.grid(choice.size), MAPS.index(choice.map)
-    supervise = int(data.anomalous.sum()) >= LEAST_ANOMALIES
-    for fold in range(count):
-        progress("fitting", fold, count)
-        held = folds == fold
-        ensemble = _fit(data, ~held, supervise)
-        scores, maps = ensemble.score(data.local[held], data.whole[held], grid)
-        if not raw:
-            raw = [np.empty(len(folds), np.float32) for _ in scores]
-        for whole, part in zip(raw, scores, strict=True):
-            whole[held] = part
-        normal_maps.append(maps[drawn][(untouched & normal)[held]])
-    progress("fitting", count, count)
-    return raw, np.concatenate(normal_maps)
+def _doubts(scores: npt.NDArray[np.float64], data: Gathered) -> list[str]:
+    """Words on pictures whose label is probably wrong."""
+    names = [str(sample.path) for sample in data.samples]
+    words = []
+    for label, found in selection.doubtful(scores, data.anomalous, names).items():
+        if found:
+            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+            words.append(
+                f"{len(found)} pictures are labelled {label} but look plainly otherwise; look at "
+                f"them and correct the label where it is wrong: {', '.join(found[:NAMED])}{more}."
+            )
+    return words
 
 
 def _metrics(
-    scores: npt.NDArray[np.float64], threshold: float, anomalous: Bools, masks: Segmented | None
+    scores: npt.NDArray[np.float64],
+    rejected: Bools,
+    anomalous: Bools,
+    masks: Segmented | None,
 ) -> dict[str, float | None]:
-    """Out-of-fold figures of the untouched pictures; `pixel_auroc` with masks."""
-    counts = confusion(scores >= threshold, anomalous)
+    """Figures of pictures that the scorers did not see; `pixel_auroc` with masks."""
+    counts = confusion(rejected, anomalous)
     judged = bool(anomalous.any())
     pixels = {} if masks is None else {"pixel_auroc": masks.pixel_auroc}
     return {
@@ -279,20 +254,8 @@ def _metrics(
     }
 
 
-def _table(
-    names: Sequence[str], weights: Sequence[float], raw: list[Floats], anomalous: Bools
-) -> list[dict[str, Any]]:
-    """What each scorer would do alone, out-of-fold; AUROC None without anomalies."""
-    rows = zip(names, weights, raw, strict=True)
-    return [{"name": n, "weight": w, "auroc": auroc(scores, anomalous)} for n, w, scores in rows]
-
-
 def _golden(
-    data: Gathered,
-    fitted: Fitted,
-    model: bytes,
-    size: Size,
-    load: FeatureExtractorLoader,
+    data: Gathered, fitted: Fitted, runner: FeatureExtractor
 ) -> tuple[dict[str, Image], dict[str, float]]:
     """Some pictures and the scores that the graph gives them.
 
@@ -300,26 +263,21 @@ def _golden(
     is as good as the trainer's. Raises ModelError if graph and numpy disagree.
     """
     step = COPIES + 1
-    grid = features.grid(size)
-    raw, _ = fitted.scorers.score(data.local[::step], data.whole[::step], grid)
-    expected = fitted.calibration.apply(raw)
+    raw, _ = fitted.scorers.score(data.local[::step], data.whole[::step], data.view)
+    expected = fitted.calibration.apply(list(raw.values()))
     images: dict[str, Image] = {}
     scores: dict[str, float] = {}
-    extractor = load(model)
-    try:
-        for label, word in ((False, "normal"), (True, "anomaly")):
-            for number, index in enumerate(_typical(expected, data.anomalous == label)):
-                file = f"{word}-{number}.png"
-                images[file] = resized(imaging.read(data.samples[index].path), size)
-                scores[file] = float(extractor.run(images[file][None])[0][0])
-                if not abs(scores[file] - expected[index]) <= AGREEMENT:
-                    raise ModelError(
-                        f"The written graph scores {data.samples[index].path} {scores[file]:.4f} "
-                        f"where training saw {expected[index]:.4f}: this runtime does not compute "
-                        "the graph correctly; nothing was written."
-                    )
-    finally:
-        extractor.close()
+    for label, word in ((False, "normal"), (True, "anomaly")):
+        for number, index in enumerate(_typical(expected, data.anomalous == label)):
+            file = f"{word}-{number}.png"
+            images[file] = resized(imaging.read(data.samples[index].path), data.view.size)
+            scores[file] = float(runner.run(images[file][None])[0][0])
+            if not abs(scores[file] - expected[index]) <= AGREEMENT:
+                raise ModelError(
+                    f"The written graph scores {data.samples[index].path} {scores[file]:.4f} "
+                    f"where training saw {expected[index]:.4f}: this runtime does not compute "
+                    "the graph correctly; nothing was written."
+                )
     return images, scores
 
 
@@ -329,65 +287,6 @@ def _typical(scores: npt.NDArray[np.float64], chosen: Bools) -> list[int]:
     order = places[np.argsort(scores[places], kind="stable")]
     quartiles = [(len(order) - 1) * q // 4 for q in range(1, GOLDEN_EACH + 1)]
     return [int(order[q]) for q in sorted(set(quartiles))] if len(order) else []
-
-
-def _spec(
-    data: Gathered,
-    learned: _Learned,
-    name: str,
-    seed: int,
-    choice: Choice,
-    model: bytes,
-    golden: dict[str, float],
-) -> dict[str, Any]:
-    """What goes into spec.json besides its format. Holds no time: equal data, equal file."""
-    fitted = learned.fitted
-    only = next(iter(data.sizes)) if len(data.sizes) == 1 else None
-    return {
-        "name": name,
-        "version": "1",
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "input": {"height": choice.size[0], "width": choice.size[1]},
-        "image_size": {"height": only[0], "width": only[1]} if only else None,
-        "threshold": learned.threshold,
-        "thresholds": [learned.entry],
-        "out_of_fold": {"normal": learned.normal, "anomaly": learned.anomalous},
-        "classes": _classes(learned.segmented),
-        "golden": golden,
-        "seed": seed,
-        "data_sha256": data.sha256,
-        "images": {
-            "normal": int((~data.anomalous).sum()),
-            "anomaly": int(data.anomalous.sum()),
-        },
-        "metrics": learned.metrics,
-        "backbone": backbone.NAME,
-        "scorers": [
-            {**row, "centre": u.centre, "deviation": u.deviation}
-            for row, u in zip(learned.table, fitted.calibration.units, strict=True)
-        ],
-        "map": choice.map,
-        "evidence": [trial.as_row() for trial in choice.trials],
-        "calibration": {
-            "limit": fitted.calibration.limit,
-            "slope": fitted.calibration.slope,
-            "guards": list(fitted.calibration.guards),
-            "pixel_limit": fitted.pixel_limit,
-        },
-        "versions": {
-            "edged": edged.__version__,
-            "numpy": np.__version__,
-            "onnx": onnx_version(),
-        },
-    }
-
-
-def _classes(segmented: Segmented | None) -> list[dict[str, Any]]:
-    """The classes of a segmentation model with their out-of-fold figures by pixel."""
-    if segmented is None:
-        return []
-    known = zip(segmented.classes, segmented.metrics, strict=True)
-    return [{**figures, "color": kind.color} for kind, figures in known]
 
 
 def _mixed(sizes: set[tuple[int, int]]) -> str:

@@ -4,27 +4,30 @@ Owns decoding, resizing, hashing and the running of the network; fits only the p
 picture lives for one step. Nothing is dropped in silence: what cannot be read is named in
 `skipped`, what is left out is counted in `warnings`.
 
-Memory is bounded: of more pictures than BUDGET holds, a sample drawn by the seed is used.
+Memory is bounded: of more pictures than BUDGET holds, a sample drawn by the seed is learned from;
+the rest can be had afterwards, one at a time, for the finished model to judge.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+import edged
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
 from edged.training import features
+from edged.training.cache import FeatureCache, Features
 from edged.training.dataset import check_trainable
-from edged.training.features import Size
+from edged.training.features import View
+from edged.training.network import Size
 from edged.training.samples import Dataset, Sample
 
 FEW = 10
@@ -42,23 +45,41 @@ class Gathered:
     """What is known of the readable, labelled pictures, in the order of the data set.
 
     Each sample has COPIES + 1 rows, one after the other, the untouched picture first.
-    local: float16 (rows, positions, DIMENSIONS), projected; whole: float32 (rows, WHOLE).
-    anomalous: bool (samples,). sizes: every (height, width) met. sha256: of all picture files.
+    local: float16 (rows, positions, dimensions), projected; whole: float32 (rows, view.whole).
+    anomalous: bool (samples,).
+    rest: pictures for which there was no memory; see `remaining`.
     """
 
+    view: View
     projection: Floats
     samples: list[Sample]
     anomalous: npt.NDArray[np.bool_]
     local: npt.NDArray[np.float16]
     whole: Floats
-    sha256: str
-    sizes: set[tuple[int, int]]
+    rest: list[Sample]
+    reader: Reader
     skipped: list[dict[str, str]]
     warnings: list[str]
+    judged: list[int] = field(default_factory=lambda: [0, 0])
+    """How many of the rest could be judged, normal and anomalous."""
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Every (height, width) met."""
+        return self.reader.sizes
+
+    @property
+    def sha256(self) -> str:
+        """Of all picture files and what is said of them."""
+        return hashlib.sha256("\n".join(self.reader.labels).encode()).hexdigest()
+
+    def count(self, anomalous: bool) -> int:
+        """How many pictures of the class were used, the rest included."""
+        return int((self.anomalous == anomalous).sum()) + self.judged[anomalous]
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
     """Files in, resized pictures out; remembers what it met."""
 
     size: Size
@@ -67,8 +88,8 @@ class _Reader:
     labels: list[str] = field(default_factory=list)
     copies: int = 0
 
-    def read(self, sample: Sample) -> Image | None:
-        """The picture at the input's size, or None for an exact copy of an earlier one.
+    def read(self, sample: Sample) -> tuple[Image, str] | None:
+        """The picture at the input's size and its file's sha256; None for a copy of an earlier one.
 
         Copies would stand on both sides of a fold and prove what they do not know. Raises
         BadImage, and BadDataset on two labels.
@@ -89,7 +110,7 @@ class _Reader:
                     "normal and one anomalous: remove the wrong one."
                 )
             return None
-        return resized(image, self.size)
+        return resized(image, self.size), digest
 
 
 def resized(image: Image, size: Size) -> Image:
@@ -107,44 +128,78 @@ def _bytes(path: Path) -> bytes:
 
 
 def gather(
-    dataset: Dataset, size: Size, seed: int, load: FeatureExtractorLoader, progress: Progress
+    dataset: Dataset,
+    view: View,
+    seed: int,
+    load: FeatureExtractorLoader,
+    progress: Progress,
+    cache: FeatureCache | None = None,
 ) -> Gathered:
     """Read and describe the labelled pictures. Raises BadDataset, EngineError."""
     warnings: list[str] = []
-    chosen = _chosen(dataset, size, seed, warnings)
+    chosen, rest = _chosen(dataset, view, seed, warnings)
     labels = [s.is_anomalous for s in chosen]
     check_trainable(labels.count(False), labels.count(True), "The data set")
-    extractor = load(features.feature_graph(size))
+    extractor = load(features.feature_graph(view))
     try:
-        projection = _projection(chosen, size, seed, extractor, progress)
-        return _describe(chosen, size, seed, extractor, progress, projection, warnings)
+        projection = _projection(chosen, view, seed, extractor, progress)
+        describer = _Describer(view, seed, projection, extractor, cache)
+        data = _describe(chosen, describer, progress, warnings)
     finally:
         extractor.close()
+    data.rest.extend(rest)
+    return data
 
 
-def _chosen(dataset: Dataset, size: Size, seed: int, warnings: list[str]) -> list[Sample]:
+def remaining(data: Gathered) -> Iterator[tuple[Sample, Image]]:
+    """The pictures for which there was no memory, one at a time, at the input's size.
+
+    What cannot be read is named and copies are counted, as among the others.
+    """
+    skipped, copies = len(data.skipped), data.reader.copies
+    for sample in data.rest:
+        try:
+            found = data.reader.read(sample)
+        except BadImage as error:
+            data.skipped.append({"path": str(sample.path), "reason": str(error)})
+            continue
+        if found is not None:
+            data.judged[bool(sample.is_anomalous)] += 1
+            yield sample, found[0]
+    data.warnings.extend(_losses(len(data.skipped) - skipped, data.reader.copies - copies))
+
+
+def _chosen(
+    dataset: Dataset, view: View, seed: int, warnings: list[str]
+) -> tuple[list[Sample], list[Sample]]:
+    """The pictures to learn from, as many as memory holds, and the labelled rest."""
     unlabeled = len(dataset.samples) - len(dataset.normal) - len(dataset.anomalous)
     if unlabeled:
         warnings.append(f"{unlabeled} pictures have no label and were not used.")
-    row = math.prod(features.grid(size)) * features.DIMENSIONS * np.dtype(np.float16).itemsize
+    row = view.positions * view.dimensions * np.dtype(np.float16).itemsize
     limit = max(16, BUDGET // (2 * row * (COPIES + 1)))
     keep: set[int] = set()
+    rest: set[int] = set()
     for label, word in ((False, "normal"), (True, "anomalous")):
         places = [i for i, s in enumerate(dataset.samples) if s.is_anomalous is label]
         if len(places) > limit:
             warnings.append(
-                f"{limit} of {len(places)} {word} pictures were used, drawn by the seed: more do "
-                "not fit into the memory set aside for training."
+                f"{limit} of {len(places)} {word} pictures were learned from, drawn by the seed: "
+                "more do not fit into the memory set aside for training. The others were judged by "
+                "the finished model, and count for the threshold and the figures."
             )
             rng = np.random.default_rng([seed, 1, int(label)])
-            places = [places[i] for i in rng.permutation(len(places))[:limit]]
+            order = [places[i] for i in rng.permutation(len(places))]
+            places = order[:limit]
+            rest.update(order[limit:])
         keep.update(places)
-    return [dataset.samples[i] for i in sorted(keep)]
+    learned, judged = ([dataset.samples[i] for i in sorted(each)] for each in (keep, rest))
+    return learned, judged
 
 
 def _projection(
     samples: Sequence[Sample],
-    size: Size,
+    view: View,
     seed: int,
     extractor: FeatureExtractor,
     progress: Progress,
@@ -152,12 +207,12 @@ def _projection(
     """Principal axes of some normal pictures."""
     normal = [s for s in samples if not s.is_anomalous]
     order = np.random.default_rng([seed, 2]).permutation(len(normal))
-    fit, taken, total = features.ProjectionFit(), 0, min(BASIS, len(normal))
+    fit, taken, total = features.ProjectionFit(view), 0, min(BASIS, len(normal))
     for index in order:
         if taken == total:
             break
         try:
-            image = resized(imaging.read(normal[index].path), size)
+            image = resized(imaging.read(normal[index].path), view.size)
         except BadImage:
             continue  # named when all pictures are described
         local, _ = extractor.run(image[None])
@@ -168,34 +223,61 @@ def _projection(
     return fit.solve()
 
 
+@dataclass(frozen=True, slots=True)
+class _Describer:
+    """Turns a picture into the features of itself and its copies, or finds them in the cache."""
+
+    view: View
+    seed: int
+    projection: Floats
+    extractor: FeatureExtractor
+    cache: FeatureCache | None
+
+    def describe(self, image: Image, digest: str) -> Features:
+        """Of a picture at the input's size, whose file has the sha256 `digest`."""
+        key = self._key(digest) if self.cache else ""
+        known = self.cache.find(key) if self.cache else None
+        if known is not None:
+            return known
+        # By its file, not by its place: a picture more or less changes no other's copies.
+        rng = np.random.default_rng([self.seed, 3, int(digest[:12], 16)])
+        images = np.stack([image, *(features.augmented(image, rng) for _ in range(COPIES))])
+        raw, whole = self.extractor.run(images)
+        local = (features.positions_first(raw) @ self.projection).astype(np.float16)
+        if self.cache:
+            self.cache.keep(key, (local, whole))
+        return local, whole
+
+    def _key(self, digest: str) -> str:
+        return FeatureCache.key(
+            picture=digest,
+            size=self.view.size,
+            network=self.view.network.sha256,
+            projection=hashlib.sha256(self.projection.tobytes()).hexdigest(),
+            copies=(COPIES, self.seed, *features.AUGMENTATION),
+            edged=edged.__version__,
+        )
+
+
 def _describe(
-    samples: Sequence[Sample],
-    size: Size,
-    seed: int,
-    extractor: FeatureExtractor,
-    progress: Progress,
-    projection: Floats,
-    warnings: list[str],
+    samples: Sequence[Sample], describer: _Describer, progress: Progress, warnings: list[str]
 ) -> Gathered:
-    reader = _Reader(size)
-    step, positions = COPIES + 1, math.prod(features.grid(size))
-    local = np.empty((len(samples) * step, positions, features.DIMENSIONS), np.float16)
-    whole = np.empty((len(samples) * step, features.WHOLE), np.float32)
+    view, step = describer.view, COPIES + 1
+    reader = Reader(view.size)
+    local = np.empty((len(samples) * step, view.positions, view.dimensions), np.float16)
+    whole = np.empty((len(samples) * step, view.whole), np.float32)
     kept: list[Sample] = []
     skipped: list[dict[str, str]] = []
     for index, sample in enumerate(samples):
         try:
-            image = reader.read(sample)
+            found = reader.read(sample)
         except BadImage as error:
             skipped.append({"path": str(sample.path), "reason": str(error)})
             continue
-        if image is None:
+        if found is None:
             continue
-        rng = np.random.default_rng([seed, 3, len(kept)])
-        images = np.stack([image, *(features.augmented(image, rng) for _ in range(COPIES))])
         at = len(kept) * step
-        raw, whole[at : at + step] = extractor.run(images)
-        local[at : at + step] = features.positions_first(raw) @ projection
+        local[at : at + step], whole[at : at + step] = describer.describe(*found)
         kept.append(sample)
         progress("features", index + 1, len(samples))
     rows = len(kept) * step
@@ -206,12 +288,22 @@ def _describe(
             f"Only {few} normal pictures: the threshold rests on {few} scores and may be far off; "
             "20 or more are better."
         )
-    if skipped:
-        warnings.append(f"{len(skipped)} pictures cannot be read and were not used.")
-    if reader.copies:
-        warnings.append(f"{reader.copies} pictures are exact copies of others: not used.")
-    digest = hashlib.sha256("\n".join(reader.labels).encode()).hexdigest()
+    warnings.extend(_losses(len(skipped), reader.copies))
+    if describer.cache and describer.cache.failure:
+        warnings.append(
+            f"Features could not be kept on disk ({describer.cache.failure}): a training that is "
+            "cut off begins anew."
+        )
     return Gathered(
-        projection, kept, anomalous, local[:rows], whole[:rows], digest, reader.sizes, skipped,
-        warnings,
+        view, describer.projection, kept, anomalous, local[:rows], whole[:rows], [], reader,
+        skipped, warnings,
     )  # fmt: skip
+
+
+def _losses(skipped: int, copies: int) -> list[str]:
+    words = []
+    if skipped:
+        words.append(f"{skipped} pictures cannot be read and were not used.")
+    if copies:
+        words.append(f"{copies} pictures are exact copies of others: not used.")
+    return words

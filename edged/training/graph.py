@@ -7,15 +7,18 @@ operators that TensorRT and OpenVINO build; no result depends on the other pictu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edged.core.types import Floats
-from edged.training import backbone, features
+from edged.training import features
+from edged.training.bank import BANK_TOP, Bank
 from edged.training.calibration import NORMAL_LOGIT, Calibration, Unit
 from edged.training.ensemble import MAPS, Ensemble
-from edged.training.features import Size
+from edged.training.features import View
+from edged.training.network import Size
 from edged.training.nodes import Nodes, Tensor
 from edged.training.scorers import (
     BLUR,
@@ -34,8 +37,8 @@ from edged.training.segments import AROUND, MARK_TOP, Segments
 class Fitted:
     """Everything that training learned.
 
-    projection: (LOCAL, DIMENSIONS). map: the scorer whose distances are drawn, in units of
-    pixel_limit.
+    projection: (view.local, view.dimensions).
+    map: the scorer whose distances are drawn, in units of pixel_limit.
     """
 
     projection: Floats
@@ -45,28 +48,30 @@ class Fitted:
     pixel_limit: float
 
 
-def model_graph(size: Size, fitted: Fitted) -> bytes:
+def model_graph(view: View, fitted: Fitted) -> bytes:
     """The model's bytes.
 
     Outputs: `score` float32 (N,) in 0..1; `map` float32 (N, 1, rows, columns), 1.0 = the pixel
     limit; with segments also `classes` float32 (N, K, rows, columns), 0.5 = the class's limit.
     """
-    nodes = Nodes(*size)
-    grid = features.grid(size)
-    positions = grid[0] * grid[1]
-    taps = backbone.add_backbone(nodes, backbone.pretrained())
-    local = _projected(nodes, taps, fitted.projection)
+    nodes = Nodes(*view.size)
+    grid, positions = view.grid, view.positions
+    maps = view.network.add(nodes)
+    local = _projected(nodes, view, maps, fitted.projection)
     placed = _blurred(nodes, _placed(nodes, local, fitted.scorers.positions, grid), grid)
     white = _whitened(nodes, local, fitted.scorers.pooled)
     pooled = _norm(nodes, white, axis=1, keep=True)
-    whole = features.add_whole(nodes, taps)
+    whole = features.add_whole(nodes, maps)
     raw = [
         _top_mean(nodes, placed, top_count(positions, TOP), positions),
         _top_mean(nodes, pooled, top_count(positions, POOLED_TOP), positions),
-        _whole(nodes, whole, fitted.scorers.whole),
+        _whole(nodes, view, whole, fitted.scorers.whole),
     ]
+    if fitted.scorers.bank is not None:
+        near = _blurred(nodes, _nearest(nodes, white, fitted.scorers.bank), grid)
+        raw.append(_top_mean(nodes, near, top_count(positions, BANK_TOP), positions))
     if fitted.scorers.supervised is not None:
-        raw.append(_supervised(nodes, whole, fitted.scorers.supervised))
+        raw.append(_supervised(nodes, view, whole, fitted.scorers.supervised))
     segments = fitted.scorers.segments
     logits = None if segments is None else _class_logits(nodes, white, segments, grid)
     if logits is not None:
@@ -127,21 +132,36 @@ def _whitened(nodes: Nodes, local: Tensor, fitted: Gaussian) -> Tensor:
     return _projection(nodes, off, fitted.factor)
 
 
+def _nearest(nodes: Nodes, white: Tensor, bank: Bank) -> Tensor:
+    """Distances (N, 1, rows, columns) to the nearest remembered vector."""
+    squares = (bank.rows**2).sum(axis=1)
+    far = nodes.add(
+        "Add",
+        _projection(nodes, white, -2.0 * bank.rows.T),
+        nodes.floats(squares[None, :, None, None]),
+    )
+    least = nodes.add("ReduceMin", far, axes=[1], keepdims=1)
+    own = nodes.add("ReduceSum", nodes.add("Mul", white, white), nodes.ints(1), keepdims=1)
+    return nodes.add("Sqrt", nodes.add("Max", nodes.add("Add", least, own), nodes.floats(0.0)))
+
+
 def _blurred(nodes: Nodes, maps: Tensor, grid: Size, deviation: float = BLUR) -> Tensor:
     rows, columns = (blur_matrix(side, deviation) for side in grid)
     maps = nodes.add("MatMul", nodes.floats(rows), maps)
     return nodes.add("MatMul", maps, nodes.floats(columns.T))
 
 
-def _projected(nodes: Nodes, taps: dict[int, Tensor], projection: Floats) -> Tensor:
+def _projected(nodes: Nodes, view: View, maps: Sequence[Tensor], projection: Floats) -> Tensor:
     """Projected locals (N, D, rows, columns).
 
-    The projection of tap 10 stands before the enlargement, which is the same and costs less.
+    The projection of the second map stands before its enlargement: the same, and it costs less.
     """
-    split = backbone.CHANNELS[backbone.FINE]
-    fine = _projection(nodes, taps[backbone.FINE], projection[:split])
-    middle = _projection(nodes, taps[backbone.MIDDLE], projection[split:])
-    return nodes.add("Add", fine, features.add_doubling(nodes, middle))
+    split = view.joined[0]
+    fine = _projection(nodes, maps[0], projection[:split])
+    if len(view.joined) == 1:
+        return fine
+    second = _projection(nodes, maps[1], projection[split:])
+    return nodes.add("Add", fine, features.add_enlarged(nodes, view, second))
 
 
 def _projection(nodes: Nodes, x: Tensor, matrix: Floats) -> Tensor:
@@ -155,16 +175,16 @@ def _top_mean(nodes: Nodes, maps: Tensor, count: int, positions: int) -> Tensor:
     return nodes.add("ReduceMean", largest, axes=[1], keepdims=0)
 
 
-def _whole(nodes: Nodes, whole: Tensor, scorer: Gaussian) -> Tensor:
-    start, stop = features.STATISTICS.start, features.STATISTICS.stop
+def _whole(nodes: Nodes, view: View, whole: Tensor, scorer: Gaussian) -> Tensor:
+    start, stop = view.statistics.start, view.statistics.stop
     part = nodes.add("Slice", whole, nodes.ints(start), nodes.ints(stop), nodes.ints(1))
     off = nodes.add("Sub", part, nodes.floats(scorer.mean))
     return _norm(nodes, nodes.add("MatMul", off, nodes.floats(scorer.factor)), axis=1)
 
 
-def _supervised(nodes: Nodes, whole: Tensor, scorer: Supervised) -> Tensor:
-    weights = np.zeros((features.WHOLE, 1), np.float32)
-    weights[features.SUPERVISED, 0] = scorer.weights
+def _supervised(nodes: Nodes, view: View, whole: Tensor, scorer: Supervised) -> Tensor:
+    weights = np.zeros((view.whole, 1), np.float32)
+    weights[view.supervised, 0] = scorer.weights
     logits = nodes.add("MatMul", whole, nodes.floats(weights))
     logits = nodes.add("Reshape", logits, nodes.ints(-1))
     return nodes.add("Add", logits, nodes.floats(scorer.bias))

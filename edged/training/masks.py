@@ -15,10 +15,9 @@ import numpy.typing as npt
 from edged import imaging
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Floats
-from edged.training import features
-from edged.training.features import Size
 from edged.training.gather import COPIES, Gathered
 from edged.training.metrics import PixelAuroc, class_metrics
+from edged.training.network import Size
 from edged.training.samples import Sample
 from edged.training.scorers import Gaussian
 from edged.training.segments import (
@@ -54,7 +53,7 @@ class Segmented:
 
 
 def learn_masks(
-    data: Gathered, size: Size, pooled: Gaussian, folds: npt.NDArray[np.int64], seed: int
+    data: Gathered, pooled: Gaussian, folds: npt.NDArray[np.int64], seed: int
 ) -> Segmented | None:
     """None without enough masks. Raises BadDataset for a mask that cannot be right."""
     classes = classes_of(data.samples)
@@ -66,7 +65,7 @@ def learn_masks(
         )
     if not classes:
         return None
-    grid = features.grid(size)
+    grid = data.view.grid
     used = _used(data.samples, seed)
     empty = np.zeros((grid[0] * grid[1], len(classes)), np.float32)
     share: dict[int, Floats] = {}

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Floats
-from edged.training.features import Size
+from edged.training.network import Size
 from edged.training.samples import Sample
 from edged.training.scorers import Gaussian, blur_matrix, top_mean
 

@@ -89,6 +89,12 @@ def _add_training(commands: Any) -> None:
     train.add_argument("images", type=Path, help="folder (normal/, anomaly/CLASS/) or manifest")
     train.add_argument("--output", type=Path, required=True, metavar="MODEL")
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--side", type=int, metavar="PX", help="input of about PX x PX (default: chosen)"
+    )
+    train.add_argument(
+        "--backbone", type=Path, metavar="ONNX", help="another network for the features"
+    )
     _add_budget(train)
     train.add_argument("--memory", type=int, default=4096, metavar="MB", help="cap (default 4096)")
     train.add_argument("--name", help="the model's name (default: the output folder's)")
@@ -160,18 +166,30 @@ def _check(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from edged.job import TrainingJob
 
+    output = arguments.output.resolve()
+    cache = output.with_name(f".{output.name}.features")
     request = {
         "images": str(arguments.images),
         "output": str(arguments.output),
-        "name": arguments.name or arguments.output.resolve().name,
+        "name": arguments.name or output.name,
         "seed": arguments.seed,
         "false_rejects": arguments.false_rejects,
         "escapes": arguments.escapes,
         "confidence": arguments.confidence,
+        "side": arguments.side,
+        "backbone": str(arguments.backbone) if arguments.backbone else None,
+        "cache": str(cache),
     }
     job = TrainingJob(request, arguments.memory)
-    with _Bar(arguments.json) as bar:
-        report = job.run(bar.show)
+    try:
+        with _Bar(arguments.json) as bar:
+            report = job.run(bar.show)
+    finally:
+        if cache.exists():
+            print(
+                f"edged: features are kept in {cache}: the same command goes on from there.",
+                file=sys.stderr,
+            )
     _report(report, arguments.json)
     return 0
 

@@ -48,6 +48,11 @@ def _cv2() -> Any:
     return cv2
 
 
+def version() -> str:
+    """Of the library that decodes and scales. Raises MissingDependency."""
+    return str(_cv2().__version__)
+
+
 def decode(data: bytes | memoryview, name: str) -> Image:
     """Decode an encoded picture; `name` is what the error calls it. Raises BadImage.
 

@@ -161,8 +161,9 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     cap = cap if most == resource.RLIM_INFINITY else min(cap, most)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
-    for key in ("images", "output"):
-        request[key] = Path(request[key])
+    for key in ("images", "output", "backbone", "cache"):
+        if request.get(key) is not None:
+            request[key] = Path(request[key])
     try:
         from edged import workbench
 

@@ -71,13 +71,23 @@ def train(
     false_rejects: float | None = None,
     escapes: float | None = None,
     confidence: float = 0.95,
+    side: int | None = None,
+    backbone: Path | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
-    """Train a model folder from a folder of pictures or a manifest; the trainer's report."""
+    """Train a model folder from a folder of pictures or a manifest; the trainer's report.
+
+    backbone: an ONNX file instead of EfficientNet-Lite0, see training/plug.py. cache: where a
+    training that is cut off leaves its features for the next one.
+    """
     if seed < 0:
         raise InvalidInput(f"seed {seed}: give a whole number from 0.")
+    from edged.training.backbone import EfficientNetLite0
     from edged.training.dataset import read_dataset
     from edged.training.fit import train as fit
+    from edged.training.plug import load_network
 
+    network = load_network(backbone, choose.extractor) if backbone else EfficientNetLite0()
     dataset = read_dataset(images, split="train")
     return fit(
         dataset,
@@ -86,7 +96,11 @@ def train(
         seed=seed,
         extractor=choose.extractor,
         progress=progress,
+        side=side,
         budget=_budget(false_rejects, escapes, confidence),
+        network=network,
+        versions={"opencv": imaging.version(), **choose.extractor_version()},
+        cache=cache,
     )
 
 

@@ -80,6 +80,12 @@ def extractor(model: bytes) -> FeatureExtractor:
     return runner
 
 
+def extractor_version() -> dict[str, str]:
+    """The runtime of `extractor` and its version; empty when it is not installed."""
+    found = installed().get("onnxruntime")
+    return {"onnxruntime": found} if found else {}
+
+
 def _fastest_first(folder: Path, spec: ModelSpec, cache: Path | None) -> list[str]:
     have = installed()
     if not have:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edged.core.errors import MissingDependency
+from edged.core.errors import InvalidInput, MissingDependency
 
 if TYPE_CHECKING:
     import onnx
 else:
     try:
         import onnx
+        import onnx.compose
         import onnx.helper
         import onnx.numpy_helper
+        import onnx.version_converter
     except ImportError:  # the message must name the extra, not the module
         onnx = None
 
@@ -41,6 +43,52 @@ def _onnx() -> Any:
     if onnx is None:
         raise MissingDependency("onnx", "train", "Writing a model")
     return onnx
+
+
+class Foreign:
+    """Somebody else's ONNX file, read and checked, to be included in a graph.
+
+    Raises InvalidInput for what cannot be included, MissingDependency without onnx.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """data: the file's bytes; name: what errors call it."""
+        self._onnx = _onnx()
+        try:
+            model = self._onnx.load_model_from_string(data)
+            self._onnx.checker.check_model(model)
+        except Exception as error:  # protobuf and onnx each have several kinds
+            first = str(error).strip().partition("\n")[0]
+            raise InvalidInput(f"{name}: is no sound ONNX model ({first}).") from error
+        if model.functions or any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
+            raise InvalidInput(
+                f"{name}: uses operators outside standard ONNX: export it with standard ones only."
+            )
+        self.model = self._converted(model, name)
+        graph = self.model.graph
+        constants = {each.name for each in graph.initializer}
+        inputs = [each for each in graph.input if each.name not in constants]
+        if len(inputs) != 1:
+            raise InvalidInput(f"{name}: has {len(inputs)} inputs; one, the picture, is needed.")
+        self.input = str(inputs[0].name)
+        kind = inputs[0].type.tensor_type
+        self.input_type = str(self._onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        self.input_shape = [d.dim_value or None for d in kind.shape.dim]
+        self.outputs = tuple(str(each.name) for each in graph.output)
+        self.metadata = {p.key: p.value for p in self.model.metadata_props}
+
+    def _converted(self, model: Any, name: str) -> Any:
+        """The model at OPSET: a graph has one."""
+        if all(each.version == OPSET for each in model.opset_import):
+            return model
+        try:
+            return self._onnx.version_converter.convert_version(model, OPSET)
+        except Exception as error:
+            found = [each.version for each in model.opset_import]
+            raise InvalidInput(
+                f"{name}: has operator set {found}, which cannot be converted to {OPSET}: export "
+                f"it with operator set {OPSET}."
+            ) from error
 
 
 class Nodes:
@@ -78,6 +126,16 @@ class Nodes:
         )
         self._nodes.append(node)
         return base
+
+    def include(self, foreign: Foreign, x: Tensor) -> tuple[Tensor, ...]:
+        """Append a whole other graph, which takes `x`; its outputs."""
+        prefix = self._fresh("included") + "/"
+        graph = self._onnx.compose.add_prefix(foreign.model, prefix).graph
+        entry = prefix + foreign.input
+        self._nodes.append(self._onnx.helper.make_node("Identity", [x], [entry], name=entry))
+        self._nodes.extend(graph.node)
+        self._constants.extend(graph.initializer)
+        return tuple(prefix + name for name in foreign.outputs)
 
     def floats(self, value: npt.ArrayLike, name: str = "w") -> Tensor:
         """A float32 constant."""

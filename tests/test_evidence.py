@@ -9,6 +9,7 @@ import pytest
 
 from edged import imaging
 from edged.engines import choose as engines
+from edged.training.backbone import EfficientNetLite0
 from edged.training.evidence import LEAST_PICTURES, MARGIN, choose
 from edged.training.features import input_size
 from edged.training.planted import planted

@@ -138,3 +138,18 @@ def test_a_threshold_that_is_no_number_between_0_and_1_is_not_hosted(folder: Pat
     status, message = host(folder)
     assert status is ModelStatus.HOSTING_FAILED
     assert "threshold" in message
+
+
+def test_a_coarser_engine_is_refused_where_training_pictures_lie_at_the_threshold(
+    folder: Path,
+) -> None:
+    spec = read_spec(folder)
+    name, score = min(spec.golden.items(), key=lambda item: abs(item[1] - 0.5))
+    by = TOLERANCE / 2 if score < 0.5 else -TOLERANCE / 2  # as if the engine were that coarse
+    coarse = replace(spec, golden={name: score + by}, seen_scores=(0.001, 0.999))
+    assert judge(folder, coarse) == pytest.approx(TOLERANCE / 2, abs=1e-3)
+    close = replace(coarse, seen_scores=(0.001, spec.threshold + 0.001, 0.999))
+    with pytest.raises(ParityError, match="1 of 3 training pictures lie near enough"):
+        judge(folder, close)
+    exact = replace(spec, seen_scores=(spec.threshold,))
+    assert judge(folder, exact) < 1e-3

@@ -176,6 +176,7 @@ class ModelSpec:
     image_size: (height, width) of the training images, or None when they were mixed.
     golden: file name in `golden/` -> the score the trainer saw for it.
     classes: of a segmentation model, in the order of its mask's indices from 1; else empty.
+    seen_scores: of the training's pictures, each by scorers that had not seen it.
     """
 
     ref: ModelRef
@@ -185,6 +186,7 @@ class ModelSpec:
     image_size: tuple[int, int] | None = None
     golden: Mapping[str, float] = field(default_factory=dict)
     classes: tuple[DefectClass, ...] = ()
+    seen_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

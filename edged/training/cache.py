@@ -40,7 +40,9 @@ class FeatureCache:
     def find(self, key: str) -> Features | None:
         """What was kept under the key."""
         try:
-            with np.load(self._inner / f"{key}.npz", allow_pickle=False) as kept:
+            # Opened here: numpy would leave a damaged file open.
+            with (self._inner / f"{key}.npz").open("rb") as file:
+                kept = np.load(file, allow_pickle=False)
                 return kept["local"], kept["whole"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

@@ -8,6 +8,16 @@ Planted defects are no real ones; differences below that margin did not predict 
 better on real cracks. The map is drawn by whichever scorer finds the planted defects' pixels
 better: by position where parts lie alike, pooled where they do not. Both choices came out right
 on the two real sets at hand (commutators: by position; cookies: pooled).
+
+Decision: the memory bank takes part where planted defects say that it adds BANK_MARGIN. Measured
+on commutators, real cracks: as they lie, planted -0.002 and real -0.011 (0.939 to 0.928); turned
+at random, planted +0.016 and real +0.025 (0.817 to 0.841).
+
+Decision: no tiles. The default network is convolutional, so overlapping tiles of a picture compute
+what one larger input computes, without seams and without the overlap done twice; larger inputs are
+had by `side`. They are not tried by themselves: at 512 and 640 on commutators of 500 x 1260 with
+cracks a few pixels wide, planted defects gain (AUROC 0.71 to 0.78 and 0.81) while real cracks lose
+(0.939 to 0.920 and 0.899): planted ones are too clean to decide about that.
 """
 
 from __future__ import annotations
@@ -48,8 +58,8 @@ LARGEST = 1024
 LEAST_PICTURES = 8
 FOLDS = 2
 TOGETHER, WITH_BANK = "together", "together_with_bank"
-BANK_MARGIN = 0.02
-"""What the memory bank must add to the others' AUROC to take part: it costs time."""
+BANK_MARGIN = 0.01
+"""What the memory bank must add to the others' AUROC to take part: see the decision below."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from edged.training.metrics import precision_recall
 
 WORST = 8
 STEADY_PICTURES = 24
+NOISE = 3.0
+"""Deviation of the sensor noise that is tried, of 255."""
 SHOWN_SIDE = 360
 WIDE, HIGH = 420, 240
 GOOD, BAD = "#2a6fb0", "#c8452b"
@@ -74,7 +76,7 @@ def write_report(path: Path, title: str, found: Tally, judge: Judge) -> None:
 
 
 def steadiness(found: Tally, judge: Judge) -> list[Drift]:
-    """Score drift under 10 % more or less light and 4 pixels of shift to each side."""
+    """Score drift under 10 % more or less light, 4 pixels of shift, and a sensor's noise."""
     step = max(1, len(found.pictures) // STEADY_PICTURES)
     chosen = found.pictures[::step][:STEADY_PICTURES]
     changes: dict[str, Callable[[Image], Image]] = {
@@ -82,6 +84,7 @@ def steadiness(found: Tally, judge: Judge) -> list[Drift]:
         "10 % brighter": lambda image: _lit(image, 1.1),
         "4 px to the right": lambda image: np.roll(image, 4, axis=1),
         "4 px down": lambda image: np.roll(image, 4, axis=0),
+        f"noise of {NOISE:g} levels": _noisy,
     }
     drifts = []
     for what, change in changes.items():
@@ -92,6 +95,11 @@ def steadiness(found: Tally, judge: Judge) -> list[Drift]:
             flips += verdict.is_anomalous is not picture.rejected
         drifts.append(Drift(what, float(np.mean(moved)), float(np.max(moved)), flips, len(chosen)))
     return drifts
+
+
+def _noisy(image: Image) -> Image:
+    noise = np.random.default_rng(0).standard_normal(image.shape, np.float32) * np.float32(NOISE)
+    return np.asarray(np.clip(np.rint(image + noise), 0, 255), np.uint8)
 
 
 def _lit(image: Image, gain: float) -> Image:

@@ -69,6 +69,7 @@ def _parse(data: dict[str, Any], name: str) -> ModelSpec:
         threshold=threshold,
         image_size=(int(images["height"]), int(images["width"])) if images else None,
         golden=golden,
+        seen_scores=tuple(float(s) for each in data["out_of_fold"].values() for s in each),
         classes=tuple(DefectClass(str(c["name"]), str(c["color"])) for c in data["classes"]),
     )
 

@@ -270,7 +270,9 @@ class _Bar:
     def _show(self, stage: str, done: int, total: int, **facts: Any) -> None:
         if stage not in self._stages:
             self._stages[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._stages[stage], completed=done, total=total)
+        speed = facts.get("per_second")
+        words = f"{stage}, {speed:.0f}/s" if speed else stage
+        self._bars.update(self._stages[stage], completed=done, total=total, description=words)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """From labelled pictures to a model folder, and from a model to figures about it.
 
     samples.py    what is known about a picture; dataset.py, manifest.py find the pictures
-    backbone.py   the frozen network as ONNX nodes; nodes.py writes ONNX
-    features.py   what a picture looks like to the scorers
-    scorers.py    fit in numpy what a normal part looks like
-    calibration.py  units, fusion, threshold, limits, from out-of-fold scores
-    graph.py      all of it as one ONNX graph
-    fit.py        the training job; folder.py writes its result, whole or not at all
-    metrics.py, evaluate.py   how good a model is
+    fit.py        the training job, in the order of its steps:
+    evidence.py     input size, map and bank chosen by planted.py's defects
+    gather.py       every picture read once and described; cache.py keeps that while it runs
+    features.py     what a picture looks like to the scorers, through a network.py:
+                    backbone.py, or plug.py for another one by path
+    ensemble.py     the scorers together: scorers.py, bank.py, segments.py (masks.py reads masks)
+    selection.py    folds, who takes part and with what weight
+    calibration.py  units, fusion, limits, from out-of-fold scores
+    threshold.py    the threshold and its record; budget.py by budget, with bounds.py
+    graph.py        all of it as one ONNX graph, written by nodes.py
+    record.py       spec.json; folder.py writes the folder, whole or not at all
+    evaluate.py   how good a model is: metrics.py counts, report.py draws the page
 
 The room knows no runtime: it is handed a loader that runs ONNX bytes.
 

@@ -126,7 +126,7 @@ def test_a_picture_under_the_wrong_label_is_named(tmp_path: Path) -> None:
     imaging.write_png(root / "normal" / "wrong.png", part(5000, spoilt=True))
     imaging.write_png(root / "anomaly" / "blot" / "fine.png", part(6000, spoilt=False))
     report = fit(root, tmp_path / "model", None)
-    said = [words for words in report["warnings"] if "look plainly otherwise" in words]
-    assert any("wrong.png" in words and "labelled normal" in words for words in said)
-    assert any("fine.png" in words and "labelled anomalous" in words for words in said)
+    said = [words for words in report["warnings"] if "plainly not" in words]
+    assert any("wrong.png" in words and "Labelled normal" in words for words in said)
+    assert any("fine.png" in words and "Labelled anomalous" in words for words in said)
     assert not any(f"{number:03}.png" in words for words in said for number in range(24))

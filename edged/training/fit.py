@@ -227,8 +227,8 @@ def _doubts(scores: npt.NDArray[np.float64], data: Gathered) -> list[str]:
         if found:
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
             words.append(
-                f"{len(found)} pictures are labelled {label} but look plainly otherwise; look at "
-                f"them and correct the label where it is wrong: {', '.join(found[:NAMED])}{more}."
+                f"Labelled {label}, but by their look plainly not ({len(found)}): check the label of "
+                f"{', '.join(found[:NAMED])}{more}."
             )
     return words
 

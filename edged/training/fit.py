@@ -128,16 +128,11 @@ def train(
         **spec["images"],
         "images": data.count(False) + data.count(True),
         "auroc": judged.metrics["auroc"],
-        "threshold": judged.threshold,
-        "metrics": judged.metrics,
-        "input": spec["input"],
         "scorers": learned.table,
-        "map": choice.map,
-        "classes": spec["classes"],
+        **{key: spec[key] for key in ("threshold", "metrics", "input", "map", "classes", "sha256")},
         "seconds": time.monotonic() - began,
         "skipped": data.skipped,
         "warnings": data.warnings,
-        "sha256": spec["sha256"],
     }
 
 
@@ -227,8 +222,8 @@ def _doubts(scores: npt.NDArray[np.float64], data: Gathered) -> list[str]:
         if found:
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
             words.append(
-                f"Labelled {label}, but by their look plainly not ({len(found)}): check the label of "
-                f"{', '.join(found[:NAMED])}{more}."
+                f"Labelled {label}, but by their look plainly not ({len(found)}): check the label "
+                f"of {', '.join(found[:NAMED])}{more}."
             )
     return words
 

@@ -12,6 +12,7 @@ thread trains as fast as two.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -107,12 +108,9 @@ def train(
     data = gather(dataset, View(network, choice.size), seed, extractor, progress, kept)
     learned, raw, folds = _learn(data, choice, seed, progress)
     model = model_graph(data.view, learned.fitted)
-    runner = extractor(model)
-    try:
+    with contextlib.closing(extractor(model)) as runner:
         golden, golden_scores = _golden(data, learned.fitted, runner)
         rest = _score_rest(data, runner, progress)
-    finally:
-        runner.close()
     judged = _judge(data, learned, raw, folds, rest, budget)
     progress("writing", 0, 1)
     run = Run(name, seed, versions or {}, time.monotonic() - began)

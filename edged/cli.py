@@ -243,7 +243,26 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(report))
         return
     for key, value in report.items():
-        print(f"{key:20} {value:.4f}" if isinstance(value, float) else f"{key:20} {value}")
+        if value in ([], {}):
+            continue
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            print(f"{name:20} {', '.join(f'{k} {_short(v)}' for k, v in value.items())}")
+        elif isinstance(value, list) and not isinstance(value[0], float):
+            print(name)
+            for row in value:
+                cells = row.items() if isinstance(row, dict) else [("", row)]
+                print("    " + ", ".join(f"{k} {_short(v)}".strip() for k, v in cells))
+        else:
+            print(f"{name:20} {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list):
+        return " to ".join(map(_short, value))
+    return "-" if value is None else str(value)
 
 
 class _Bar:

@@ -136,7 +136,7 @@ def test_twelve_megapixels_reduced_look_the_same_to_a_model_as_decoded_whole(
     data, whole = twelve_megapixels
     found = imaging.decode_for(data, "a.jpg", size)
     assert found.image.shape[0] == height
-    assert difference(found.image, whole, size) < 1.2  # nearest pixels: 1.6 to 3.8
+    assert difference(found.image, whole, size) < 1.2  # by nearest pixels: 2.0 to 4.9
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ def test_large_pictures_are_judged_at_the_scale_of_the_input_and_counted_at_thei
     mask[120:240, 320:480] = 255
     imaging.write_png(tmp_path / "mask.png", mask)
     image = np.full((480, 640, 3), 30, np.uint8)
+    image[400:440, 40:80] = 225  # no defect, though the judge marks it
     (tmp_path / "good.jpg").write_bytes(imaging.encoded_jpeg(image))
     image[mask > 0] = 225
     (tmp_path / "bad.jpg").write_bytes(imaging.encoded_jpeg(image))
@@ -95,8 +96,9 @@ def test_large_pictures_are_judged_at_the_scale_of_the_input_and_counted_at_thei
     found = tally(Dataset(samples, "test"), judge, quiet, classes, size=(60, 80))
     assert seen == [((120, 160), (480, 640))] * 2
     assert figures(found)["pixel_auroc"] > 0.99
-    both, _, there = found.classes["spot"]
+    both, marked, there = found.classes["spot"]
     assert there == 120 * 160 and both > 0.95 * there
+    assert marked - both == pytest.approx(2 * 40 * 40, rel=0.2), "in the good part, too"
     seen.clear()
     tally(Dataset(samples, "test"), judge, quiet)
     assert seen == [((480, 640), (480, 640))] * 2

@@ -28,7 +28,7 @@ def jpeg(image: np.ndarray, *options: int) -> bytes:
 
 def photographed(data: bytes, thumbnail: bytes) -> bytes:
     """The JPEG as a camera held upright writes it: turned by EXIF, with a small copy inside."""
-    entry = struct.pack("<HHHHI", 1, 0x112, 3, 1, 6) + bytes(4)
+    entry = struct.pack("<HHHIHHI", 1, 0x112, 3, 1, 6, 0, 0)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + entry + thumbnail
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 

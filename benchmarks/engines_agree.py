@@ -11,7 +11,6 @@ import json
 import sys
 from pathlib import Path
 
-from edged import imaging
 from edged.core.errors import EdgedError
 from edged.engines.choose import ENGINES, installed
 from edged.workbench import Judge, pictures
@@ -24,7 +23,7 @@ def main() -> None:
     for engine in (name for name in ENGINES if name in installed()):
         try:
             with Judge(model, engine) as judge:
-                verdicts = [judge(imaging.read(file)) for file in files]
+                verdicts = [judge(judge.read(file)) for file in files]
         except EdgedError as error:
             print(f"{engine}: {error}")
             continue

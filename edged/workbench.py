@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from edged import imaging
 from edged.core.errors import BadImage, InvalidInput, NotFound
 from edged.core.protocols import Engine, Progress
-from edged.core.types import Image, ModelSpec, Verdict
+from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
+from edged.imaging import Decoded
 from edged.pipeline.decide import decide
 from edged.pipeline.host import check_size
 from edged.pipeline.infer import predict
@@ -48,12 +49,20 @@ class Judge:
         self._engine.close()
         self._loader.close()
 
-    def __call__(self, image: Image) -> Verdict:
-        """The verdict on uint8 (H, W, 3) BGR; BadImage if its size is not the training's."""
-        check_size(image, self.spec)
-        prediction = predict(self._engine, [image])
-        height, width = image.shape[:2]
-        return decide(prediction, 0, self.spec.threshold, self.spec.classes, (height, width))
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the model's input, in pixels."""
+        return (self.spec.height, self.spec.width)
+
+    def read(self, path: Path) -> Decoded:
+        """The picture in a file, decoded for the model's input. Raises BadImage."""
+        return imaging.read_for(path, self.size)
+
+    def __call__(self, picture: Decoded) -> Verdict:
+        """The verdict, its mask at `picture.shape`; BadImage if that is not the training's."""
+        check_size(picture.shape, self.spec)
+        prediction = predict(self._engine, [picture.image])
+        return decide(prediction, 0, self.spec.threshold, self.spec.classes, picture.shape)
 
 
 def _cache() -> Path:
@@ -146,7 +155,7 @@ def evaluate(
 
     dataset = read_dataset(images, split="test")
     with Judge(model, engine) as judge:
-        found = tally(dataset, judge, progress, judge.spec.classes)
+        found = tally(dataset, judge, progress, judge.spec.classes, judge.size)
         if report is not None:
             title = f"{judge.spec.ref.name} on {images.name}, {judge.engine_name}"
             write_report(report, title, found, judge)
@@ -163,32 +172,36 @@ def detect(
             raise NotFound(f"{', '.join(map(str, paths))}: no pictures there.")
         overlays = _distinct(files)
         for path in files:
+            overlay = None if heatmaps is None else heatmaps / overlays[path]
             try:
-                image = imaging.read(path)
-                verdict = judge(image)
+                yield _judged(path, judge, overlay)
             except BadImage as error:
                 words = str(error)
                 known = words.startswith(str(path))
                 yield {"name": str(path), "error": words if known else f"{path}: {words}"}
-                continue
-            found: dict[str, Any] = {
-                "name": str(path),
-                "score": verdict.score,
-                "threshold": verdict.threshold,
-                "engine": judge.engine_name,
-                "DetectAnomalyResult": detect_anomaly_result(verdict),
-            }
-            if heatmaps is not None and verdict.heatmap is not None:
-                heatmaps.mkdir(parents=True, exist_ok=True)
-                target = heatmaps / overlays[path]
-                imaging.write_png(target, imaging.heatmap_overlay(image, verdict.heatmap))
-                found["heatmap"] = str(target)
-                if verdict.mask is not None:
-                    colors = [c.color for c in judge.spec.classes]
-                    drawn = target.with_name(target.name.replace(".heatmap.", ".mask."))
-                    imaging.write_png(drawn, imaging.mask_overlay(verdict.mask, colors))
-                    found["mask"] = str(drawn)
-            yield found
+
+
+def _judged(path: Path, judge: Judge, overlay: Path | None) -> dict[str, Any]:
+    verdict = judge(judge.read(path))
+    found: dict[str, Any] = {
+        "name": str(path),
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "engine": judge.engine_name,
+        "DetectAnomalyResult": detect_anomaly_result(verdict),
+    }
+    if overlay is None or verdict.heatmap is None:
+        return found
+    overlay.parent.mkdir(parents=True, exist_ok=True)
+    # Read anew, at full size: the score must not depend on whether somebody wants to see it.
+    imaging.write_png(overlay, imaging.heatmap_overlay(imaging.read(path), verdict.heatmap))
+    found["heatmap"] = str(overlay)
+    if verdict.mask is not None:
+        colors = [c.color for c in judge.spec.classes]
+        drawn = overlay.with_name(overlay.name.replace(".heatmap.", ".mask."))
+        imaging.write_png(drawn, imaging.mask_overlay(verdict.mask, colors))
+        found["mask"] = str(drawn)
+    return found
 
 
 def _distinct(files: list[Path]) -> dict[Path, str]:

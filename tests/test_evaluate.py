@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
-from edged.core.types import Verdict
-from edged.training.evaluate import evaluate, mask_pixels
+from edged.core.types import DefectClass, Verdict
+from edged.training.evaluate import evaluate, figures, mask_pixels, tally
 from edged.training.samples import Dataset, Sample
 
 
@@ -21,8 +24,9 @@ def picture(path, level: int):
     return path
 
 
-def brightness(image: np.ndarray) -> Verdict:
+def brightness(picture: imaging.Decoded) -> Verdict:
     """A judge that finds bright pictures anomalous, and draws where they are bright."""
+    image = picture.image
     score = float(image[0, 0, 0]) / 255
     heatmap = image[::2, ::2, 0].astype(np.float32) / 255
     return Verdict(score >= 0.5, 0.9, score, 0.5, heatmap=heatmap)
@@ -68,6 +72,38 @@ def test_pixels_are_judged_where_there_are_masks(tmp_path):
     assert evaluate(Dataset(wrong, "test"), brightness, quiet)["pixel_auroc"] == 0.5
 
 
+def test_large_pictures_are_judged_at_the_scale_of_the_input_and_counted_at_their_own(tmp_path):
+    mask = np.zeros((480, 640), np.uint8)
+    mask[120:240, 320:480] = 255
+    imaging.write_png(tmp_path / "mask.png", mask)
+    image = np.full((480, 640, 3), 30, np.uint8)
+    image[400:440, 40:80] = 225  # no defect, though the judge marks it
+    (tmp_path / "good.jpg").write_bytes(imaging.encoded_jpeg(image))
+    image[mask > 0] = 225
+    (tmp_path / "bad.jpg").write_bytes(imaging.encoded_jpeg(image))
+    samples = (
+        Sample(tmp_path / "good.jpg", False),
+        Sample(tmp_path / "bad.jpg", True, "spot", tmp_path / "mask.png"),
+    )
+    seen = []
+
+    def judge(picture: imaging.Decoded) -> Verdict:
+        seen.append((picture.image.shape[:2], picture.shape))
+        marked = np.asarray(cv2.resize(picture.image[..., 0], (640, 480)) > 128, np.uint8)
+        return replace(brightness(picture), mask=marked)
+
+    classes = (DefectClass("spot", "#FFFFFF"),)
+    found = tally(Dataset(samples, "test"), judge, quiet, classes, size=(60, 80))
+    assert seen == [((120, 160), (480, 640))] * 2
+    assert figures(found)["pixel_auroc"] > 0.99
+    both, marked, there = found.classes["spot"]
+    assert there == 120 * 160 and both > 0.95 * there
+    assert marked - both == pytest.approx(2 * 40 * 40, rel=0.2), "in the good part, too"
+    seen.clear()
+    tally(Dataset(samples, "test"), judge, quiet)
+    assert seen == [((480, 640), (480, 640))] * 2
+
+
 def test_unreadable_and_refused_pictures_are_named_and_unlabeled_ones_counted(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
@@ -79,10 +115,10 @@ def test_unreadable_and_refused_pictures_are_named_and_unlabeled_ones_counted(tm
         Sample(tmp_path / "loose.png", None),
     )
 
-    def judge(image: np.ndarray) -> Verdict:
-        if image[0, 0, 0] == 250:
+    def judge(picture: imaging.Decoded) -> Verdict:
+        if picture.image[0, 0, 0] == 250:
             raise BadImage("b.png: too bright")
-        return brightness(image)
+        return brightness(picture)
 
     result = evaluate(Dataset(samples, "test"), judge, quiet)
     assert [s["path"].rpartition("/")[2] for s in result["skipped"]] == [

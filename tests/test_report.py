@@ -10,7 +10,7 @@ import pytest
 
 from edged import imaging
 from edged.core.errors import InvalidInput
-from edged.core.types import Image, Verdict
+from edged.core.types import Verdict
 from edged.training.evaluate import Tally, tally
 from edged.training.report import steadiness, write_report
 from edged.training.samples import Dataset, Sample
@@ -20,8 +20,9 @@ def quiet(stage: str, done: int, total: int, **facts: object) -> None:
     """Progress that nobody looks at."""
 
 
-def brightness(image: Image) -> Verdict:
+def brightness(picture: imaging.Decoded) -> Verdict:
     """A judge that finds bright pictures anomalous."""
+    image = picture.image
     score = float(image.mean()) / 255
     heat = image[::4, ::4, 0].astype(np.float32) / 128
     return Verdict(score >= 0.5, max(score, 1 - score), score, 0.5, heatmap=heat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from edged import imaging
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Image, Prediction
 from edged.engines import choose as engines
+from edged.imaging import Decoded
 from edged.pipeline.decide import decide
 from edged.training.dataset import read_dataset
 from edged.training.fit import train
 from edged.training.segments import coverage, lessons, truth
-from edged.workbench import Judge
+from edged.workbench import Judge, detect
 
 HEIGHT, WIDTH = 128, 160
 SPOT, CUT = DefectClass("spot", "#14A3B3"), DefectClass("cut", "#F76902")
@@ -115,7 +117,7 @@ def test_a_new_defect_is_marked_with_its_class_where_it_is(
 ) -> None:
     image, drawn = plate(700, kind)
     with Judge(trained[0], engine) as judge:
-        verdict = judge(image)
+        verdict = judge(Decoded.whole(image))
         classes = judge.spec.classes
     assert verdict.is_anomalous
     assert verdict.mask is not None and verdict.mask.shape == (HEIGHT, WIDTH)
@@ -133,11 +135,58 @@ def test_a_good_part_has_a_mask_too_and_it_is_all_background(
 ) -> None:
     image, _ = plate(701, None)
     with Judge(trained[0], "onnxruntime") as judge:
-        verdict = judge(image)
+        verdict = judge(Decoded.whole(image))
     assert not verdict.is_anomalous
     assert verdict.mask is not None and not verdict.mask.any()
     assert [(a.name, a.area) for a in verdict.anomalies] == [("background", 1.0)]
     assert verdict.heatmap is not None and verdict.heatmap.max() < 1.0
+
+
+@pytest.fixture
+def large(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, Path]:
+    """The model as if it had learned from pictures eight times as large, and such a JPEG."""
+    folder = tmp_path / "large"
+    shutil.copytree(trained[0], folder)
+    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    spec["image_size"] = {"height": 8 * HEIGHT, "width": 8 * WIDTH}
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    enlarged = np.ascontiguousarray(plate(700, SPOT)[0].repeat(8, axis=0).repeat(8, axis=1))
+    path = tmp_path / "plate.jpg"
+    path.write_bytes(imaging.encoded_jpeg(enlarged))
+    return folder, path
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_marked_and_drawn_at_its_own_size(
+    large: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, path = large
+    with Judge(model, "onnxruntime") as judge:
+        picture = judge.read(path)
+        verdict, whole = judge(picture), judge(Decoded.whole(imaging.read(path)))
+    assert picture.image.shape[0] < picture.shape[0] == 8 * HEIGHT
+    assert verdict.mask is not None and verdict.mask.shape == (8 * HEIGHT, 8 * WIDTH)
+    assert verdict.score == pytest.approx(whole.score, abs=0.02)
+    real = plate(700, SPOT)[1].any(axis=2).repeat(8, axis=0).repeat(8, axis=1)
+    assert ((verdict.mask > 0) & real).sum() / ((verdict.mask > 0) | real).sum() > 0.4
+    (found,) = detect(model, [path], "onnxruntime", tmp_path / "drawn")
+    assert found["score"] == verdict.score
+    for kind in ("heatmap", "mask"):
+        assert imaging.read(Path(found[kind])).shape == (8 * HEIGHT, 8 * WIDTH, 3), kind
+    (alone,) = detect(model, [path], "onnxruntime", None)
+    assert alone["score"] == found["score"]
+
+
+def test_a_large_jpeg_is_refused_by_its_own_size_even_if_it_is_decoded_at_the_trainings(
+    large: tuple[Path, Path],
+) -> None:
+    spec = json.loads((large[0] / "spec.json").read_text(encoding="utf-8"))
+    with Judge(large[0], "onnxruntime") as judge:
+        height, width = judge.read(large[1]).image.shape[:2]
+    spec["image_size"] = {"height": height, "width": width}
+    (large[0] / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    (found,) = detect(large[0], [large[1]], "onnxruntime", None)
+    assert f"has {8 * WIDTH}x{8 * HEIGHT} pixels" in found["error"]
+    assert f"trained on {width}x{height}" in found["error"]
 
 
 def test_a_class_with_too_few_masks_is_judged_but_not_marked(tmp_path: Path) -> None:

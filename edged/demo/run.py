@@ -23,6 +23,7 @@ from edged.cameras.parts import render
 from edged.core.errors import EdgedError, SinkError
 from edged.core.workers import Crew
 from edged.demo.listeners import GrpcListener, MqttListener
+from edged.imaging import Decoded
 
 CAMERAS = {"flange": "machined", "carton": "printed"}
 WIDTH, HEIGHT, RATE, DEFECT_RATE = 640, 480, 10.0, 0.2
@@ -162,7 +163,7 @@ def _heatmaps(mqtt: MqttListener, output: Path) -> dict[str, str]:
         part, seed, index = shown.rsplit("-", 2)
         image, _ = render(part, int(seed), int(index), WIDTH, HEIGHT, DEFECT_RATE)
         with workbench.Judge(output / "models" / name, "onnxruntime") as judge:
-            verdict = judge(image)
+            verdict = judge(Decoded.whole(image))
         if verdict.heatmap is not None:
             path = output / f"{name}-heatmap.png"
             overlay = imaging.heatmap_overlay(image, verdict.heatmap)

@@ -134,7 +134,8 @@ class Host:
             raise WrongState(f"Model {name} is {status.value}: {model.message}")
         if spec is None or running is None:
             raise WrongState(f"Model {name} is not ready.")
-        check_size(job.frame.image, spec)
+        height, width = job.frame.image.shape[:2]
+        check_size((height, width), spec)
         running.batcher.offer(job)
 
     def detect(self, name: str, image: Image, deadline_ns: int = 0) -> Future[Inspection]:
@@ -271,13 +272,13 @@ class Host:
         running.loader.close()
 
 
-def check_size(image: Image, spec: ModelSpec) -> None:
-    """Raise BadImage unless the picture has the size of the training pictures.
+def check_size(shape: tuple[int, int], spec: ModelSpec) -> None:
+    """Raise BadImage unless a picture of (height, width) has the size of the training pictures.
 
     Another size is another scale or another cut of the part: its score would mean nothing.
     """
-    if spec.image_size is not None and image.shape[:2] != spec.image_size:
-        height, width = image.shape[:2]
+    if spec.image_size is not None and shape != spec.image_size:
+        height, width = shape
         want_height, want_width = spec.image_size
         raise BadImage(
             f"The picture has {width}x{height} pixels; model {spec.ref.name} was trained on "

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import Progress
-from edged.core.types import DefectClass, Image, Verdict
+from edged.core.types import DefectClass, Verdict
+from edged.imaging import Decoded
 from edged.training.bounds import interval
 from edged.training.metrics import (
     PixelAuroc,
@@ -30,8 +31,8 @@ from edged.training.samples import Dataset, Sample
 from edged.training.segments import shown
 from edged.training.segments import truth as mask_layers
 
-Judge: TypeAlias = Callable[[Image], Verdict]
-"""One picture, uint8 (H, W, 3) BGR at its own size, to a verdict."""
+Judge: TypeAlias = Callable[[Decoded], Verdict]
+"""One picture to a verdict, whose mask has the size of the picture's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,15 @@ def evaluate(
 
 
 def tally(
-    dataset: Dataset, judge: Judge, progress: Progress, classes: Sequence[DefectClass] = ()
+    dataset: Dataset,
+    judge: Judge,
+    progress: Progress,
+    classes: Sequence[DefectClass] = (),
+    size: tuple[int, int] | None = None,
 ) -> Tally:
     """Judge every labelled picture. classes: of a segmentation model, in its mask's order.
 
+    size: (height, width) of the judge's input, for which pictures are decoded; None: at full size.
     A picture that cannot be decoded or that the judge refuses (BadImage) is skipped and named.
     Raises BadDataset when there is nothing to judge, and whatever else the judge raises.
     """
@@ -90,7 +96,13 @@ def tally(
     found = Tally(unlabeled=len(dataset.samples) - len(labelled))
     found.classes = {c.name: [0, 0, 0] for c in classes} if masks else {}
     for done, sample in enumerate(labelled, 1):
-        _judge(sample, judge, found, masks, classes)
+        try:
+            picture = _read(sample.path, size)
+            verdict = judge(picture)
+        except BadImage as error:
+            found.skipped.append({"path": str(sample.path), "reason": str(error)})
+        else:
+            _count(sample, picture.shape, verdict, found, masks, classes)
         progress("judging", done, len(labelled))
     if not found.pictures:
         why = f" The first: {found.skipped[0]['reason']}" if found.skipped else ""
@@ -98,22 +110,25 @@ def tally(
     return found
 
 
-def _judge(
-    sample: Sample, judge: Judge, found: Tally, masks: bool, classes: Sequence[DefectClass]
+def _read(path: Path, size: tuple[int, int] | None) -> Decoded:
+    return Decoded.whole(imaging.read(path)) if size is None else imaging.read_for(path, size)
+
+
+def _count(
+    sample: Sample,
+    shape: tuple[int, int],
+    verdict: Verdict,
+    found: Tally,
+    masks: bool,
+    classes: Sequence[DefectClass],
 ) -> None:
-    try:
-        image = imaging.read(sample.path)
-        verdict = judge(image)
-    except BadImage as error:
-        found.skipped.append({"path": str(sample.path), "reason": str(error)})
-        return
     found.pictures.append(
         Judged(sample.path, bool(sample.is_anomalous), verdict.score, verdict.is_anomalous)
     )
     found.threshold = verdict.threshold
     if not masks or verdict.heatmap is None or (sample.is_anomalous and sample.mask is None):
         return
-    shape = image.shape[:2]  # a normal part weighs as much as its mask would
+    # A normal part weighs as much as its mask would.
     truth: npt.NDArray[np.bool_] = np.zeros(shape, np.bool_)
     layers: npt.NDArray[np.bool_] = np.zeros((len(classes), *shape), np.bool_)
     if sample.mask is not None:

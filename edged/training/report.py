@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edged import imaging
 from edged.core.errors import BadImage, InvalidInput
 from edged.core.types import Image
+from edged.imaging import Decoded
 from edged.training.evaluate import Judge, Judged, Tally, figures
 from edged.training.metrics import precision_recall
 
@@ -90,7 +91,8 @@ def steadiness(found: Tally, judge: Judge) -> list[Drift]:
     for what, change in changes.items():
         moved, flips = [], 0
         for picture in chosen:
-            verdict = judge(np.ascontiguousarray(change(imaging.read(picture.path))))
+            changed = np.ascontiguousarray(change(imaging.read(picture.path)))
+            verdict = judge(Decoded.whole(changed))
             moved.append(abs(verdict.score - picture.score))
             flips += verdict.is_anomalous is not picture.rejected
         drifts.append(Drift(what, float(np.mean(moved)), float(np.max(moved)), flips, len(chosen)))
@@ -249,7 +251,7 @@ def _worst(found: Tally, judge: Judge) -> str:
 def _figure(picture: Judged, judge: Judge) -> str:
     try:
         image = imaging.read(picture.path)
-        verdict = judge(image)
+        verdict = judge(Decoded.whole(image))
     except BadImage:  # it was there a moment ago
         return ""
     if verdict.heatmap is not None:

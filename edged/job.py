@@ -9,9 +9,11 @@ count the mapped files and reserved address space of the runtimes, which cost no
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -28,6 +30,8 @@ NICE = 15
 MEMORY_MB = 4096
 LEAST_MEMORY_MB = 256
 GRACE_SECONDS = 5.0
+F_SETSIG = 10
+"""Of fcntl(2) on Linux; Python's module does not name it."""
 
 
 class Cancelled(EdgedError):
@@ -80,8 +84,9 @@ class TrainingJob:
     def _converse(self, child: subprocess.Popen[str], progress: Progress) -> dict[str, Any]:
         if child.stdin is None or child.stdout is None:
             raise ModelError("The training process has no pipes.")
-        with child.stdin as requests:
-            requests.write(json.dumps(self._request))
+        # Left open: its end tells the child that this process is gone, whatever killed it.
+        child.stdin.write(json.dumps(self._request) + "\n")
+        child.stdin.flush()
         report: dict[str, Any] | None = None
         failure: EdgedError | None = None
         for line in child.stdout:
@@ -94,6 +99,7 @@ class TrainingJob:
             else:
                 report = said["report"]
         code = child.wait()
+        child.stdin.close()
         child.stdout.close()
         if failure is not None:
             raise failure
@@ -114,8 +120,9 @@ def _end(child: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _error(kind: str, message: str) -> EdgedError:
@@ -151,11 +158,12 @@ class _Teller:
 
 def main() -> int:
     """The child: a request on standard input, lines of JSON on standard output."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
     out, sys.stdout = sys.stdout, sys.stderr  # nobody else may write between the lines
     teller = _Teller(out)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _terminated)
+    _end_with_parent(sys.stdin.fileno())
     os.nice(NICE)
     cap = request.pop("memory_mb") * 1024 * 1024
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -180,6 +188,19 @@ def main() -> int:
     report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     teller.say(report=report)
     return 0
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Have SIGTERM sent to this process when the other end of `pipe` closes.
+
+    By the kernel, so that it needs no thread and reaches a main that is deep in numpy's code as
+    soon as it surfaces. Not PR_SET_PDEATHSIG: that follows the thread that started the child.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | fcntl.FASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # it closed before anybody would have told us
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _terminated(number: int, frame: object) -> None:

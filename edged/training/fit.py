@@ -263,7 +263,7 @@ def _golden(
     for label, word in ((False, "normal"), (True, "anomaly")):
         for number, index in enumerate(_typical(expected, data.anomalous == label)):
             file = f"{word}-{number}.png"
-            images[file] = resized(imaging.read(data.samples[index].path), data.view.size)
+            images[file] = resized(_picture(data, index), data.view.size)
             scores[file] = float(runner.run(images[file][None])[0][0])
             if not abs(scores[file] - expected[index]) <= AGREEMENT:
                 raise ModelError(
@@ -272,6 +272,10 @@ def _golden(
                     "the graph correctly; nothing was written."
                 )
     return images, scores
+
+
+def _picture(data: Gathered, index: int) -> Image:
+    return imaging.read_for(data.samples[index].path, data.view.size).image
 
 
 def _typical(scores: npt.NDArray[np.float64], chosen: Bools) -> list[int]:

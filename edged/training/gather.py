@@ -95,8 +95,8 @@ class Reader:
         BadImage, and BadDataset on two labels.
         """
         data = _bytes(sample.path)
-        image = imaging.decode(data, str(sample.path))
-        self.sizes.add((image.shape[0], image.shape[1]))
+        found = imaging.decode_for(data, str(sample.path), self.size)
+        self.sizes.add(found.shape)
         digest = hashlib.sha256(data).hexdigest()
         mask = "" if sample.mask is None else hashlib.sha256(_bytes(sample.mask)).hexdigest()
         classes = f"{mask} {sample.defect} {sample.mask_names} {sample.mask_colors}"
@@ -110,7 +110,7 @@ class Reader:
                     "normal and one anomalous: remove the wrong one."
                 )
             return None
-        return resized(image, self.size), digest
+        return resized(found.image, self.size), digest
 
 
 def resized(image: Image, size: Size) -> Image:
@@ -212,7 +212,7 @@ def _projection(
         if taken == total:
             break
         try:
-            image = resized(imaging.read(normal[index].path), view.size)
+            image = resized(imaging.read_for(normal[index].path, view.size).image, view.size)
         except BadImage:
             continue  # named when all pictures are described
         local, _ = extractor.run(image[None])

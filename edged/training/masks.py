@@ -32,11 +32,14 @@ from edged.training.segments import (
     lessons,
     mark,
     shown,
+    stranger,
     truth,
     whitened,
 )
 
 MOST = 300
+NAMED = 3
+"""Masks with colours of no class that are warned of by name."""
 Layers = npt.NDArray[np.bool_]
 
 
@@ -70,11 +73,16 @@ def learn_masks(
     empty = np.zeros((grid[0] * grid[1], len(classes)), np.float32)
     share: dict[int, Floats] = {}
     touched: dict[int, npt.NDArray[np.bool_]] = {}
+    strange: list[str] = []
     for i in used:  # masks at full size are not kept: hundreds would fill the memory
         layers = _layers(data.samples[i], classes)
+        strange += _strange(data.samples[i])
         share[i] = empty if layers is None else coverage(layers, grid)
         anything = None if layers is None else coverage(shown(data.samples[i]), grid)
         touched[i] = np.zeros(len(empty), np.bool_) if anything is None else anything[:, 0] > 0
+    data.warnings += strange[:NAMED]
+    if len(strange) > NAMED:
+        data.warnings.append(f"{len(strange) - NAMED} more masks show colours without a class.")
     background = max(1, BACKGROUND_ROWS // len(used))
     rng = np.random.default_rng([seed, 7])
 
@@ -112,12 +120,12 @@ def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:
     if sample.mask is None:
         return None
     layers = truth(sample, classes)
-    picture = imaging.read(sample.path)
-    if layers.shape[1:] != picture.shape[:2]:
-        height, width = layers.shape[1:]
+    tall, wide = imaging.read_for(sample.path, (1, 1)).shape
+    height, width = layers.shape[1:]
+    if (height, width) != (tall, wide):
         raise BadDataset(
-            f"{sample.mask}: the mask has {width}x{height} pixels, its picture "
-            f"{picture.shape[1]}x{picture.shape[0]}: draw it at the size of the picture."
+            f"{sample.mask}: the mask has {width}x{height} pixels, its picture {wide}x{tall}: draw "
+            "it at the size of the picture."
         )
     if not shown(sample).any() and sample.mask_colors is None:
         raise BadDataset(f"{sample.mask}: is all black: draw the defect, or remove the mask.")
@@ -127,6 +135,19 @@ def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:
             f"({', '.join(sample.mask_colors or ())}): correct the mask or the colour map."
         )
     return layers
+
+
+def _strange(sample: Sample) -> list[str]:
+    """Words on a colour of the mask that no class has, if it is more than a smear."""
+    found = stranger(sample)
+    if found is None:
+        return []
+    colour, share = found
+    known = ", ".join(sample.mask_colors or ())
+    return [
+        f"{sample.mask}: {share:.1%} of it is {colour}, which has no class in the manifest (known: "
+        f"{known}): taken as background; correct the mask or the colour map."
+    ]
 
 
 def _figures(

@@ -32,6 +32,8 @@ LEAST_MASKS = 5
 AROUND = 1.5  # deviation of the surroundings, in grid positions
 COVERED = 0.25  # share of a position that must be defective for it to teach the class
 BACKGROUND_ROWS = 20_000
+STRANGE = 0.001
+"""Share of a mask from which on a colour without a class is no smear."""
 MARK_TOP = 0.01  # share of positions whose mean is the score
 REGULARISATION = 0.01
 NEWTON_STEPS = 20
@@ -111,6 +113,22 @@ def truth(sample: Sample, classes: Sequence[DefectClass]) -> npt.NDArray[np.bool
             if name == known.name:
                 layers[index] |= packed != 0 if colour is None else packed == int(colour[1:], 16)
     return layers
+
+
+def stranger(sample: Sample) -> tuple[str, float] | None:
+    """The commonest colour of the mask that has no class, #RRGGBB, and its share; None if rare.
+
+    Black and white are background whatever the manifest says; a blend at an edge is rare.
+    """
+    if sample.mask is None or sample.mask_colors is None:
+        return None
+    image = imaging.read(sample.mask).astype(np.uint32)
+    packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
+    known = [0, 0xFFFFFF, *(int(colour[1:], 16) for colour in sample.mask_colors)]
+    colours, counts = np.unique(packed[~np.isin(packed, known)], return_counts=True)
+    if not len(counts) or counts.max() < STRANGE * packed.size:
+        return None
+    return f"#{int(colours[counts.argmax()]):06X}", float(counts.max() / packed.size)
 
 
 def shown(sample: Sample) -> npt.NDArray[np.bool_]:

@@ -92,7 +92,7 @@ def train(
     evidence chooses. budget: what the threshold must keep; None = best F1, or with normal
     pictures only two deviations above their median. network: None = EfficientNet-Lite0.
     versions: of the libraries that training does not know itself, for spec.json. cache: a folder
-    where features are kept until the model is written, so that a training that was cut off goes
+    where features are kept until the model can be written, so that a training that was cut off goes
     on where it was; None = nowhere.
     Report: output, images, normal, anomaly, auroc (out-of-fold; None without anomalies),
     threshold, seconds, skipped [{path, reason}], warnings, sha256, metrics.
@@ -115,9 +115,9 @@ def train(
     progress("writing", 0, 1)
     run = Run(name, seed, versions or {}, time.monotonic() - began)
     spec = spec_of(data, learned, judged, choice, model, golden_scores, run)
-    write_folder(output, model, spec, golden)
     if kept is not None:
-        kept.remove()
+        kept.remove()  # before: it may be what fills the disk
+    write_folder(output, model, spec, golden)
     progress("writing", 1, 1)
     if spec["image_size"] is None:
         data.warnings.append(_mixed(data.sizes))

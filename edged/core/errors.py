@@ -24,7 +24,14 @@ shown to a client as it stands, so it never holds a stack trace or a secret.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class Resource(NamedTuple):
+    """What an error is about, in the API's words: PROJECT, DATASET, MODEL, MODEL_PACKAGE_JOB."""
+
+    kind: str
+    id: str
 
 
 class EdgedError(Exception):
@@ -64,7 +71,11 @@ class BadDataset(InvalidInput):
 
 
 class NotFound(EdgedError):
-    """No model, camera or file of that name."""
+    """No model, camera or file of that name; `resource` where the API knows such a thing."""
+
+    def __init__(self, message: str, resource: Resource | None = None) -> None:
+        super().__init__(message)
+        self.resource = resource
 
     aws_code = "ResourceNotFoundException"
     http_status = 404
@@ -73,6 +84,10 @@ class NotFound(EdgedError):
 
 class WrongState(EdgedError):
     """The operation is legal, but not in the state the thing is in."""
+
+    def __init__(self, message: str, resource: Resource | None = None) -> None:
+        super().__init__(message)
+        self.resource = resource
 
     aws_code = "ConflictException"
     http_status = 409
@@ -88,7 +103,12 @@ class Busy(EdgedError):
 
 
 class QuotaExceeded(EdgedError):
-    """A stated limit (memory, units) does not hold what was asked for."""
+    """A stated limit (memory, units) does not hold what was asked for; `quota` is its code."""
+
+    def __init__(self, message: str, quota: str, resource: Resource | None = None) -> None:
+        super().__init__(message)
+        self.quota = quota
+        self.resource = resource
 
     aws_code = "ServiceQuotaExceededException"
     http_status = 402

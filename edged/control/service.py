@@ -1,0 +1,94 @@
+"""What every operation works with, and the errors that they share.
+
+Owns names: ARNs, tokens of pages, what is said when a thing is not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edged.control.protocol import SERVICE
+from edged.core.errors import InvalidInput, NotFound, Resource
+from edged.store.buckets import Buckets
+from edged.store.catalog import Catalog, Project, Scope
+
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Limits of the service, as its documentation has them."""
+
+    projects: int = 100
+    tags: int = 50
+    train_images: int = 16_000
+    test_images: int = 4_000
+    manifest_bytes: int = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that operations need. `later` runs work behind the answer, in the order given."""
+
+    catalog: Catalog
+    buckets: Buckets
+    later: Callable[[Callable[[], None]], None]
+    quotas: Quotas = field(default_factory=Quotas)
+    now: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated, checked request."""
+
+    scope: Scope
+    parameters: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters[name]
+
+    def get(self, name: str) -> Any:
+        """A member that may be absent: None then."""
+        return self.parameters.get(name)
+
+
+def project_of(service: Service, call: Call) -> Project:
+    """The project that the call names. Raises NotFound."""
+    name = str(call["ProjectName"])
+    found = service.catalog.project(call.scope, name)
+    if found is None:
+        raise NotFound(f"The project {name} cannot be found.", Resource("PROJECT", name))
+    return found
+
+
+def project_arn(scope: Scope, name: str) -> str:
+    """The project's ARN."""
+    return f"arn:aws:{SERVICE}:{scope.region}:{scope.account}:project/{name}"
+
+
+def model_arn(scope: Scope, project: str, version: int) -> str:
+    """The model's ARN."""
+    return f"arn:aws:{SERVICE}:{scope.region}:{scope.account}:model/{project}/{version}"
+
+
+def page_token(*place: Any) -> str:
+    """Where the next page begins, in letters that a NextToken may have."""
+    return base64.b64encode(json.dumps(place).encode()).decode()
+
+
+def page_start(token: str | None, kind: type) -> Any:
+    """What `page_token` put into it, or None without one. Raises InvalidInput."""
+    if not token:
+        return None
+    try:
+        (place,) = json.loads(base64.b64decode(token, validate=True))
+    except (ValueError, TypeError):
+        place = None
+    if not isinstance(place, kind) or isinstance(place, bool):
+        raise InvalidInput("NextToken is not one that this service gave.")
+    return place

@@ -1,0 +1,196 @@
+"""What `s3://bucket/key` means on this box: a folder, or an S3 service.
+
+Owns the resolving and the words for what is not there. The one home of boto3. A folder's bucket is
+a folder of that name; a key is a path in it, and can never lead out of it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from edged.core.errors import EdgedError, InvalidInput, MissingDependency, NotFound
+
+LARGEST = 1024 * 1024 * 1024
+"""Bytes of one object that is read whole: the service's limit of a manifest."""
+
+
+class BucketError(EdgedError):
+    """An S3 service that does not answer, or refuses."""
+
+
+class Bucket(Protocol):
+    """One bucket. Any thread; calls may take as long as disk or network do."""
+
+    def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
+        """An object's bytes. Raises NotFound, InvalidInput, BucketError."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Make or replace an object, whole or not at all. Raises InvalidInput, BucketError."""
+
+
+class FolderBucket:
+    """A bucket that is a folder."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self._name = name
+        self._root = root
+
+    def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
+        """An object's bytes; a folder keeps no versions."""
+        if version is not None:
+            raise InvalidInput(
+                f"{self._shown(key)}: VersionId is given, but this bucket is a folder, which keeps "
+                "no versions: leave VersionId out."
+            )
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                data = file.read(most + 1)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound(f"{self._shown(key)}: no such object.") from None
+        except OSError as error:
+            raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
+        return _bounded(data, most, self._shown(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        """Make or replace the file, synchronised."""
+        path = self._path(key)
+        part = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(prefix=".edged-", dir=path.parent)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).replace(path)
+        except OSError as error:
+            if part:
+                Path(part).unlink(missing_ok=True)
+            raise BucketError(
+                f"{self._shown(key)}: cannot be written ({error.strerror})."
+            ) from error
+
+    def _path(self, key: str) -> Path:
+        steps = PurePosixPath(key).parts
+        if not steps or ".." in steps or steps[0] == "/" or "\0" in key or key.endswith("/"):
+            raise InvalidInput(f"{self._shown(key)}: is no key of an object in a folder.")
+        path = self._root.joinpath(*steps)
+        try:
+            inside = path.resolve().is_relative_to(self._root.resolve())
+        except (OSError, RuntimeError):
+            inside = False
+        if not inside:  # by a link that somebody laid there
+            raise InvalidInput(f"{self._shown(key)}: leads out of its bucket.")
+        return path
+
+    def _shown(self, key: str) -> str:
+        return f"s3://{self._name}/{key}"
+
+
+class S3Bucket:
+    """A bucket of an S3 service."""
+
+    def __init__(self, name: str, client: Any) -> None:
+        self._name = name
+        self._client = client
+
+    def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
+        """An object's bytes, of the newest version unless one is named."""
+        more = {} if version is None else {"VersionId": version}
+        shown = f"s3://{self._name}/{key}"
+        try:
+            found = self._client.get_object(Bucket=self._name, Key=key, **more)
+            with found["Body"] as body:
+                return _bounded(body.read(most + 1), most, shown)
+        except EdgedError:
+            raise
+        except Exception as error:
+            raise self._refusal(error, shown) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Make or replace an object."""
+        try:
+            self._client.put_object(Bucket=self._name, Key=key, Body=data)
+        except Exception as error:
+            raise self._refusal(error, f"s3://{self._name}/{key}") from error
+
+    def _refusal(self, error: Exception, shown: str) -> EdgedError:
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        if code in ("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404"):
+            return NotFound(f"{shown}: no such object ({code}).")
+        if code in ("InvalidArgument", "AccessDenied", "403", "InvalidVersionId"):
+            return InvalidInput(f"{shown}: the S3 service refuses ({code}).")
+        return BucketError(f"{shown}: the S3 service fails ({code or type(error).__name__}).")
+
+
+def _bounded(data: bytes, most: int, shown: str) -> bytes:
+    if len(data) > most:
+        raise InvalidInput(f"{shown}: has more than the {most} bytes that are allowed.")
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class S3Service:
+    """Where buckets lie that are no folders. Keys come from boto3's own places when not given."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    path_style: bool = True
+
+
+class Buckets:
+    """Every bucket of this box. Any thread."""
+
+    def __init__(
+        self,
+        root: Path,
+        service: S3Service | None = None,
+        folders: Mapping[str, Path] | None = None,
+    ) -> None:
+        """root: its folders are buckets. folders: other folders by bucket. service: all others."""
+        self._root = root
+        self._folders = dict(folders or {})
+        self._client: Any = None if service is None else _client(service)
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket of that name. Raises NotFound."""
+        if name in self._folders:
+            return FolderBucket(name, self._folders[name])
+        path = self._root / name
+        if name not in ("", ".", "..") and "/" not in name and path.is_dir():
+            return FolderBucket(name, path)
+        if self._client is not None:
+            return S3Bucket(name, self._client)
+        raise NotFound(f"Bucket {name}: there is no folder {path} on this box: make it.")
+
+
+def _client(service: S3Service) -> Any:
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise MissingDependency("boto3", "rest", "An S3 service") from error
+    style = {"addressing_style": "path"} if service.path_style else {}
+    config = Config(
+        s3=style, connect_timeout=5, read_timeout=30, retries={"max_attempts": 3},
+    )  # fmt: skip
+    return boto3.client(
+        "s3",
+        endpoint_url=service.endpoint,
+        region_name=service.region or "us-east-1",
+        config=config,
+    )
+
+
+def split(reference: str) -> tuple[str, str]:
+    """`s3://bucket/key` -> (bucket, key). Raises InvalidInput."""
+    bucket, slash, key = reference.removeprefix("s3://").partition("/")
+    if not reference.startswith("s3://") or not bucket or not slash or not key:
+        raise InvalidInput(f"{reference[:200]!r} is no reference: write s3://BUCKET/KEY.")
+    return bucket, key

@@ -184,7 +184,7 @@ def main() -> int:
         teller.say(error=["ModelError", words])
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it is written: too late to cancel
+        signal.signal(number, _ignored)  # it is written: too late to cancel
     report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     teller.say(report=report)
     return 0
@@ -203,9 +203,13 @@ def _end_with_parent(pipe: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _ignored(number: int, frame: object) -> None:
+    """Not SIG_IGN: Python complains of a signal that came before and is handled after that."""
+
+
 def _terminated(number: int, frame: object) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # once is enough: a second would cut the cleaning short
+        signal.signal(each, _ignored)  # once is enough: a second would cut the cleaning short
     sys.exit(128 + number)  # as an exception, so that nothing half-written stays
 
 

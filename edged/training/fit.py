@@ -99,9 +99,7 @@ def train(
     Raises BadDataset, InvalidInput (output or side), MissingDependency, EngineError, ModelError.
     """
     began = time.monotonic()
-    if side is not None and side not in SIDES:
-        raise InvalidInput(f"side {side}: give a number from {SIDES.start} to {SIDES[-1]}.")
-    check_replaceable(output)
+    _check(dataset, output, side, budget)
     network = network or EfficientNetLite0()
     choice = choose(dataset, network, side, seed, extractor, progress)
     kept = None if cache is None else FeatureCache(cache)
@@ -132,6 +130,15 @@ def train(
         "skipped": data.skipped,
         "warnings": data.warnings,
     }
+
+
+def _check(dataset: Dataset, output: Path, side: int | None, budget: Budget | None) -> None:
+    """Say what cannot be before an hour's work, not after it."""
+    if side is not None and side not in SIDES:
+        raise InvalidInput(f"side {side}: give a number from {SIDES.start} to {SIDES[-1]}.")
+    check_replaceable(output)
+    if budget is not None:
+        setting(budget, [0.0] * len(dataset.normal), [1.0] * len(dataset.anomalous))
 
 
 def _learn(

@@ -33,11 +33,11 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts that operations need. `later` runs work behind the answer, in the order given."""
+    """The parts that operations need. `wake`: there is new work in the catalog's pending."""
 
     catalog: Catalog
     buckets: Buckets
-    later: Callable[[Callable[[], None]], None]
+    wake: Callable[[], None]
     quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], float] = time.time
 

@@ -7,7 +7,7 @@ are models.py's. Times are seconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +60,17 @@ class EntryFilter:
     before: float | None = None
     after: float | None = None
     contains: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Work on a data set; facts: JSON that whoever does it wrote."""
+
+    id: int
+    dataset: int
+    type: str
+    status: str
+    facts: str
 
 
 class Catalog:
@@ -138,13 +149,28 @@ class Catalog:
             status, message, now, dataset,
         ) > 0  # fmt: skip
 
-    def datasets_in(self, statuses: Sequence[str]) -> list[tuple[int, str]]:
-        """Id and status of every data set, of whatever project, that has one of the statuses."""
-        marks = ", ".join("?" * len(statuses))
-        found = self._db.rows(
-            f"SELECT id, status FROM datasets WHERE status IN ({marks}) ORDER BY id", *statuses
+    def add_pending(self, dataset: int, facts: str) -> None:
+        """Work on a data set that was accepted; in the transaction that accepts it."""
+        self._db.run("INSERT INTO pending (dataset, facts) VALUES (?, ?)", dataset, facts)
+
+    def pending(self) -> Pending | None:
+        """The oldest accepted work that is not done."""
+        found = self._db.one(
+            "SELECT pending.id, dataset, type, status, facts FROM pending"
+            " JOIN datasets ON datasets.id = dataset ORDER BY pending.id LIMIT 1"
         )
-        return [(int(number), str(status)) for number, status in found]
+        return Pending(*found) if found else None
+
+    def done(self, work: Pending) -> None:
+        """Forget work; in the transaction of what it came to."""
+        self._db.run("DELETE FROM pending WHERE id = ?", work.id)
+
+    def first_source(self, dataset: int) -> str | None:
+        """The reference of some picture of the data set."""
+        found = self._db.one(
+            "SELECT source FROM entries WHERE dataset = ? ORDER BY position LIMIT 1", dataset
+        )
+        return str(found[0]) if found else None
 
     def delete_dataset(self, dataset: DatasetRow) -> None:
         """With its entries."""
@@ -193,6 +219,14 @@ class Catalog:
         )
         counts = {kind: int(count) for kind, count in found}
         return sum(counts.values()), counts.get("normal", 0), counts.get("anomaly", 0)
+
+    def has_model(self, project: Project, version: int) -> bool:
+        """Whether the project has a model of that version."""
+        return bool(
+            self._db.one(
+                "SELECT 1 FROM models WHERE project = ? AND version = ?", project.id, version
+            )
+        )
 
     def tags(self, arn: str) -> dict[str, str]:
         """By key, in the order of the keys."""

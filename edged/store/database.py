@@ -42,6 +42,11 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (dataset, source)
     );
     CREATE INDEX entries_in_order ON entries (dataset, position);
+    CREATE TABLE pending (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        dataset INTEGER NOT NULL REFERENCES datasets (id) ON DELETE CASCADE,
+        facts TEXT NOT NULL
+    );
     CREATE TABLE models (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         project INTEGER NOT NULL REFERENCES projects (id) ON DELETE CASCADE,

@@ -1,21 +1,18 @@
 """Ground Truth manifests: JSON lines, as Lookout for Vision read and wrote them.
 
-Owns their reading, as lenient as the service was: the class name decides (in any case), never
-the number; any other class name is an unlabeled picture. Pictures named by `s3://` are looked
+Owns their reading; what one line says is wire/manifest.py's. Pictures named by `s3://` are looked
 for beside the manifest, since there is no bucket here.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from edged.core.errors import BadDataset
 from edged.training.samples import Sample
+from edged.wire.manifest import ANOMALY, META, SOURCE, entry_of, kind_of, source_of
 
-SOURCE = "source-ref"
-META = "-metadata"
 BACKGROUND = "background"
 PARENTS = 2  # the service's own tutorial names pictures relative to the manifest's parent
 
@@ -48,17 +45,11 @@ def read_manifest(path: Path) -> list[Sample]:
 
 def _sample(manifest: Path, number: int, line: str) -> Sample:
     where = f"{manifest}:{number}"
-    try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise BadDataset(f"{where}: is not JSON ({error}).") from None
-    if not isinstance(entry, dict):
-        raise BadDataset(f"{where}: is not a JSON object: expected {{...}} on one line.")
-    source = entry.get(SOURCE)
-    if not isinstance(source, str) or not source:
-        raise BadDataset(f"{where}: has no {SOURCE}: name the picture.")
+    entry = entry_of(line, where)
+    source = source_of(entry, where)
     picture = _find(manifest, where, SOURCE, source)
-    anomalous = _label(where, entry)
+    kind = kind_of(entry, where)
+    anomalous = None if kind is None else kind == ANOMALY
     if not anomalous:
         return Sample(picture, anomalous)
     mask, classes = _mask(manifest, where, entry)
@@ -67,19 +58,6 @@ def _sample(manifest: Path, number: int, line: str) -> Sample:
     names, colors = tuple(n for n, _ in classes), tuple(c for _, c in classes)
     defect = names[0] if len(set(names)) == 1 else None
     return Sample(picture, anomalous, defect, mask, colors, names)
-
-
-def _label(where: str, entry: dict[str, Any]) -> bool | None:
-    names = set()
-    for key, meta in entry.items():
-        if key.endswith(META) and isinstance(meta, dict) and "internal-color-map" not in meta:
-            name = meta.get("class-name")
-            if isinstance(name, str):
-                names.add(name.strip().casefold())
-    known = names & {"normal", "anomaly"}
-    if len(known) == 2:
-        raise BadDataset(f"{where}: says both normal and anomaly: leave one label.")
-    return None if not known else known == {"anomaly"}
 
 
 def _mask(

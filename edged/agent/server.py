@@ -23,11 +23,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from edged.agent import results, service
 from edged.agent.calls import Calls
-from edged.agent.loop import LoopThread
 from edged.agent.results import ResultsStream
 from edged.agent.service import EdgeAgentService
 from edged.config import GrpcConfig, split_address
 from edged.core.errors import ConfigError, EdgedError, WrongState
+from edged.core.loop import LoopThread
 from edged.core.observer import Observer
 from edged.core.protocols import ModelHost
 from edged.core.workers import Crew, Deadline

@@ -1,0 +1,180 @@
+"""A request's way: who, what, allowed, not too often, well formed, once, done, written down.
+
+Owns that order and what is known of a call at its end: the audit line and the metrics. Everything
+that can go wrong becomes the API's error here; a fault of the server's own is logged with its trace
+and told without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+from edged.control import sigv4
+from edged.control.api import Operation
+from edged.control.protocol import (
+    Request,
+    Response,
+    answer,
+    failure,
+    parameters,
+    percent_decoded,
+    route,
+)
+from edged.control.service import Call, Service
+from edged.control.sigv4 import Caller
+from edged.control.throttle import Throttle
+from edged.core.errors import EdgedError, Resource, WrongState
+from edged.store.catalog import Scope
+from edged.store.credentials import ACCOUNT, Credential
+
+log = logging.getLogger(__name__)
+
+TOKEN_SECONDS = 8 * 3600.0
+ANONYMOUS = Caller("anonymous", ACCOUNT, "us-east-1")
+
+Behaviour: TypeAlias = Callable[[Service, Call], dict[str, Any]]
+Find: TypeAlias = Callable[[str], Credential | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one request: for the audit log and the metrics."""
+
+    at: float
+    request_id: str
+    who: str
+    account: str
+    region: str
+    operation: str
+    what: str
+    peer: str
+    code: int
+    error: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Way:
+    """What is known of a request while it is on its way."""
+
+    request: Request
+    caller: Caller | None = None
+    operation: Operation | None = None
+
+
+class Chain:
+    """Answers requests. Any thread; a call takes as long as what it asks for."""
+
+    def __init__(
+        self,
+        service: Service,
+        behaviours: Mapping[str, Behaviour],
+        find: Find | None,
+        throttle: Throttle,
+        tell: Sequence[Callable[[Done], None]],
+    ) -> None:
+        """find: the access key of an id; None = everybody may do everything (loopback only)."""
+        self._service = service
+        self._behaviours = behaviours
+        self._find = find
+        self._throttle = throttle
+        self._tell = tell
+
+    def handle(self, request: Request) -> Response:
+        """The answer, whatever comes."""
+        began, way = time.monotonic(), _Way(request)
+        request_id = str(uuid.uuid4())
+        error = ""
+        try:
+            response = self._handle(way)
+        except EdgedError as refused:
+            response, error = failure(refused), refused.aws_code
+        except Exception:
+            log.exception("request %s failed", request_id)
+            fault = EdgedError(f"The server failed; its log says why (request {request_id}).")
+            response, error = failure(fault), fault.aws_code
+        caller = way.caller or Caller("", "", "")
+        done = Done(
+            time.time(),
+            request_id,
+            caller.key_id,
+            caller.account,
+            caller.region,
+            way.operation.name if way.operation else "",
+            percent_decoded(f"{request.method} {request.path[:1200]}"),
+            request.peer,
+            response.code,
+            error,
+            time.monotonic() - began,
+        )
+        for each in self._tell:
+            each(done)
+        headers = {**response.headers, "x-amzn-RequestId": request_id}
+        return Response(response.code, response.body, headers)
+
+    def _handle(self, way: _Way) -> Response:
+        request = way.request
+        credential: Credential | None = None
+        if self._find is None:
+            way.caller = _anonymous(request)
+        else:
+            now = datetime.now(timezone.utc)
+            way.caller, credential = sigv4.authenticate(request, self._find, now)
+        way.operation, path = route(request.method, request.path)
+        name, caller = way.operation.name, way.caller
+        if credential is not None:
+            sigv4.authorize(credential, name, caller.region)
+        scope = Scope(caller.account, caller.region)
+        self._throttle.take(scope, name)
+        call = Call(scope, parameters(way.operation, path, request))
+        return self._once(way.operation, call)
+
+    def _once(self, operation: Operation, call: Call) -> Response:
+        """Do it, or give the answer that the same call with the same token had."""
+        token = call.get("ClientToken") if operation.idempotent else None
+        behaviour = self._behaviours[operation.name]
+        if token is None:
+            return answer(operation, behaviour(self._service, call))
+        catalog, digest = self._service.catalog, _digest(call)
+        with catalog.transaction():
+            now = self._service.now()
+            known = catalog.answer_of(call.scope, operation.name, token, now)
+            if known is not None:
+                if known[0] != digest:
+                    raise WrongState(
+                        f"The client token {token} was used for another {operation.name}: give "
+                        "every call one of its own.",
+                        Resource("PROJECT", str(call.get("ProjectName") or "")),
+                    )
+                return Response(
+                    operation.code, known[1].encode(), {"Content-Type": "application/json"}
+                )
+            response = answer(operation, behaviour(self._service, call))
+            text = response.body.decode()
+            catalog.keep_answer(
+                call.scope, operation.name, token, digest, text, now + TOKEN_SECONDS
+            )
+        return response
+
+
+def _anonymous(request: Request) -> Caller:
+    """Nobody, in the region that a signature names, if there is one."""
+    header = request.header("authorization") or ""
+    scope = header.partition("Credential=")[2].partition(",")[0].split("/")
+    region = scope[2] if len(scope) == 5 and scope[2].replace("-", "").isalnum() else "us-east-1"
+    return Caller(ANONYMOUS.key_id, ANONYMOUS.account, region[:30])
+
+
+def _digest(call: Call) -> str:
+    """Of what was asked for, whatever its order."""
+    asked = {key: value for key, value in call.parameters.items() if key != "ClientToken"}
+    text = json.dumps(asked, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

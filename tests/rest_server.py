@@ -1,0 +1,90 @@
+"""A REST server of its own for a test, and boto3 pointed at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from edged.control import datasets, imports, projects, tags
+from edged.control.chain import Behaviour, Chain, Done
+from edged.control.server import RestServer
+from edged.control.service import Quotas, Service
+from edged.control.throttle import Throttle
+from edged.core.workers import Crew, Deadline
+from edged.store.buckets import Buckets
+from edged.store.catalog import Catalog
+from edged.store.credentials import Credential, Credentials
+from edged.store.database import Database
+
+BEHAVIOURS: dict[str, Behaviour] = {
+    "CreateProject": projects.create,
+    "ListProjects": projects.list_all,
+    "DescribeProject": projects.describe,
+    "DeleteProject": projects.delete,
+    "CreateDataset": datasets.create,
+    "DescribeDataset": datasets.describe,
+    "DeleteDataset": datasets.delete,
+    "ListDatasetEntries": datasets.list_entries,
+    "UpdateDatasetEntries": datasets.update,
+    "TagResource": tags.add,
+    "UntagResource": tags.remove,
+    "ListTagsForResource": tags.list_all,
+}
+
+
+@dataclass
+class Rest:
+    """A running server. `settle` does the pending imports, on the test's own thread."""
+
+    port: int
+    service: Service
+    credentials: Credentials
+    key: Credential
+    done: list[Done] = field(default_factory=list)
+
+    def settle(self) -> None:
+        imports.settle(self.service, lambda: False)
+
+    def client(self, key: Credential | None = None, region: str = "us-east-1") -> Any:
+        """boto3, which sends every call once."""
+        key = key or self.key
+        return boto3.client(
+            "lookoutvision",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name=region,
+            aws_access_key_id=key.key_id,
+            aws_secret_access_key=key.secret,
+            aws_session_token=key.token,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+
+@contextmanager
+def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -> Iterator[Rest]:
+    """A server on a free port, its state in `folder`."""
+    folder.mkdir(exist_ok=True)
+    buckets = folder / "buckets"
+    (buckets / "parts").mkdir(parents=True, exist_ok=True)
+    database = Database(folder / "catalog.sqlite")
+    database.open()
+    service = Service(
+        Catalog(database), Buckets(buckets), lambda: None, quotas or Quotas(projects=2000)
+    )
+    credentials = Credentials(folder / "credentials.json")
+    known = credentials.all()
+    key = known[0] if known else credentials.create(["*"], ["*"])
+    done: list[Done] = []
+    chain = Chain(service, BEHAVIOURS, credentials.find, Throttle(rate), [done.append])
+    server = RestServer(("127.0.0.1", 0), chain, Crew(), Deadline())
+    server.start()
+    try:
+        yield Rest(server.port, service, credentials, key, done)
+    finally:
+        server.close()
+        database.close()

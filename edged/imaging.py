@@ -232,12 +232,17 @@ def resize_into(image: Image, out: Image) -> None:
 
 def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     """Write uint8 (H, W, 3) BGR or (H, W) grey as PNG, whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_bytes(encoded_png(image))
+    part.replace(path)
+
+
+def encoded_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """uint8 (H, W, 3) BGR or (H, W) grey as the bytes of a PNG."""
     ok, data = _cv2().imencode(".png", image)
     if not ok:
-        raise BadImage(f"{path}: the picture cannot be encoded as PNG.")
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(data.tobytes())
-    part.replace(path)
+        raise BadImage("The picture cannot be encoded as PNG.")
+    return bytes(data)
 
 
 def encoded_jpeg(image: Image) -> bytes:

@@ -42,7 +42,10 @@ class TrainingJob:
     """One training in a process of its own. `run` on one thread; `cancel` on any."""
 
     def __init__(self, request: dict[str, Any], memory_mb: int = MEMORY_MB) -> None:
-        """request: arguments of workbench.train, JSON-ready, without `progress`."""
+        """request: arguments of workbench.train, JSON-ready, without `progress`.
+
+        With `test` in it, of workbench.train_and_judge.
+        """
         if memory_mb < LEAST_MEMORY_MB:
             raise InvalidInput(
                 f"memory {memory_mb} MB: training needs at least {LEAST_MEMORY_MB} MB."
@@ -169,13 +172,14 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     cap = cap if most == resource.RLIM_INFINITY else min(cap, most)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
-    for key in ("images", "output", "backbone", "cache"):
+    for key in ("images", "output", "backbone", "cache", "test"):
         if request.get(key) is not None:
             request[key] = Path(request[key])
     try:
         from edged import workbench
 
-        report = workbench.train(**request, progress=teller.progress)
+        work = workbench.train_and_judge if "test" in request else workbench.train
+        report = work(**request, progress=teller.progress)
     except EdgedError as error:
         teller.say(error=[type(error).__name__, str(error)])
         return 1

@@ -113,6 +113,26 @@ def train(
     )
 
 
+def train_and_judge(
+    images: Path, output: Path, test: Path, progress: Progress, **more: Any
+) -> dict[str, Any]:
+    """Train as `train` does, and judge the manifest `test` with the new model.
+
+    The report has two more members: `test`, the figures, and `judged`, for each picture that could
+    be judged [path, is_anomalous, score, rejected].
+    """
+    from edged.training.dataset import read_dataset
+    from edged.training.evaluate import figures, tally
+
+    report = train(images, output, progress=progress, **more)
+    with Judge(output, "onnxruntime") as judge:
+        found = tally(
+            read_dataset(test, split="test"), judge, progress, judge.spec.classes, judge.size
+        )
+    judged = [[str(p.path), p.is_anomalous, p.score, p.rejected] for p in found.pictures]
+    return {**report, "test": figures(found), "judged": judged}
+
+
 def set_threshold(
     model: Path,
     value: float | None,

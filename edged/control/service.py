@@ -9,13 +9,18 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from edged.control.protocol import SERVICE
 from edged.core.errors import InvalidInput, NotFound, Resource
+from edged.core.protocols import HostedModel
+from edged.core.types import Image, Inspection
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
+from edged.store.models import ModelRow, Models
 
 PAGE = 100
 
@@ -29,6 +34,34 @@ class Quotas:
     train_images: int = 16_000
     test_images: int = 4_000
     manifest_bytes: int = 1024 * 1024 * 1024
+    trainings: int = 2
+    image_bytes: int = 8 * 1024 * 1024
+    least_side: int = 64
+    most_side: int = 4096
+    single_normal: int = 20
+    single_anomaly: int = 10
+    two_normal: int = 10
+    test_normal: int = 10
+    test_anomaly: int = 10
+
+
+class Hosting(Protocol):
+    """Where models are hosted, as the API sees it. Any thread."""
+
+    def host(self, name: str, folder: Path, units: int, most: int) -> None:
+        """Begin to host a model folder with `units` units, growing to `most`; returns at once.
+
+        Raises QuotaExceeded with the figure when units or memory do not suffice.
+        """
+
+    def unhost(self, name: str) -> None:
+        """Stop hosting and forget the name; returns when the work in hand is done."""
+
+    def hosted(self, name: str) -> HostedModel | None:
+        """What is known of a model that was given to `host` and is not forgotten."""
+
+    def detect(self, name: str, image: Image) -> Future[Inspection]:
+        """Judge one picture; see core.protocols.ModelHost.detect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +69,11 @@ class Service:
     """The parts that operations need. `wake`: there is new work in the catalog's pending."""
 
     catalog: Catalog
+    models: Models
     buckets: Buckets
+    hosting: Hosting
+    folder: Path
+    """Where the models' folders lie."""
     wake: Callable[[], None]
     quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], float] = time.time
@@ -64,6 +101,18 @@ def project_of(service: Service, call: Call) -> Project:
     if found is None:
         raise NotFound(f"The project {name} cannot be found.", Resource("PROJECT", name))
     return found
+
+
+def model_of(service: Service, call: Call) -> tuple[Project, ModelRow]:
+    """The project and model that the call names. Raises NotFound."""
+    project, version = project_of(service, call), str(call["ModelVersion"])
+    found = service.models.find(project, version)
+    if found is None:
+        raise NotFound(
+            f"The model {project.name}/{version} cannot be found.",
+            Resource("MODEL", f"{project.name}/{version}"),
+        )
+    return project, found
 
 
 def project_arn(scope: Scope, name: str) -> str:

@@ -29,6 +29,9 @@ class Bucket(Protocol):
     def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
         """An object's bytes. Raises NotFound, InvalidInput, BucketError."""
 
+    def fetch(self, key: str, target: Path) -> Path:
+        """A file with the object: its own, or `target`. Raises as `read` does."""
+
     def write(self, key: str, data: bytes) -> None:
         """Make or replace an object, whole or not at all. Raises InvalidInput, BucketError."""
 
@@ -56,6 +59,13 @@ class FolderBucket:
         except OSError as error:
             raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
         return _bounded(data, most, self._shown(key))
+
+    def fetch(self, key: str, target: Path) -> Path:
+        """The object's own file."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFound(f"{self._shown(key)}: no such object.")
+        return path
 
     def write(self, key: str, data: bytes) -> None:
         """Make or replace the file, synchronised."""
@@ -112,6 +122,14 @@ class S3Bucket:
             raise
         except Exception as error:
             raise self._refusal(error, shown) from error
+
+    def fetch(self, key: str, target: Path) -> Path:
+        """`target`, with a copy of the object."""
+        try:
+            target.write_bytes(self.read(key))
+        except OSError as error:
+            raise BucketError(f"{target}: cannot be written ({error.strerror}).") from error
+        return target
 
     def write(self, key: str, data: bytes) -> None:
         """Make or replace an object."""

@@ -1,0 +1,71 @@
+"""DetectAnomalies: a picture's bytes in, its verdict out.
+
+The header's type is checked, and the bytes decide: real clients send a PNG as image/jpeg. A
+picture's size must be the training's. Who waits here is one of the door's threads; a full queue is
+an answer at once.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from edged import imaging
+from edged.control.models import hosted_name, status_of
+from edged.control.protocol import check_media_type
+from edged.control.service import Call, Service, model_of
+from edged.core.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Resource,
+    ShuttingDown,
+    WrongState,
+)
+from edged.core.lifecycle import ModelStatus
+from edged.core.types import Verdict
+from edged.wire.results import detect_anomaly_result
+
+PATIENCE = 30.0
+"""Seconds; the queue is short, so longer means that an engine hangs."""
+RUNNING = (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING)
+
+
+def detect(service: Service, call: Call) -> dict[str, Any]:
+    """Judge one picture with a hosted model."""
+    check_media_type(str(call["ContentType"]))
+    data: bytes = call["Body"]
+    quotas = service.quotas
+    _, row = model_of(service, call)
+    name = f"{row.project}/{row.version}"
+    status, _ = status_of(service, row)
+    if status not in RUNNING:
+        raise WrongState(
+            f"The model {name} is {status.value}: start it, and wait until it is HOSTED.",
+            Resource("MODEL", name),
+        )
+    if len(data) > quotas.image_bytes:
+        raise InvalidInput(f"The image has {len(data)} bytes; {quotas.image_bytes} are allowed.")
+    image = imaging.decode(data, "The image")
+    height, width = image.shape[:2]
+    least, most = quotas.least_side, quotas.most_side
+    if min(height, width) < least or max(height, width) > most:
+        raise InvalidInput(
+            f"The image has {width}x{height} pixels; {least}x{least} to {most}x{most} are taken."
+        )
+    try:
+        inspection = service.hosting.detect(hosted_name(row), image).result(PATIENCE)
+    except FutureTimeoutError:
+        raise DeadlineExceeded(f"The image was not judged within {PATIENCE:g} s.") from None
+    except CancelledError:
+        raise ShuttingDown("edged is stopping.") from None
+    verdict = inspection.outcome
+    if not isinstance(verdict, Verdict):
+        raise DeadlineExceeded("The image was not judged.")
+    result = detect_anomaly_result(verdict)
+    if verdict.mask is not None:
+        live = service.hosting.hosted(hosted_name(row))
+        classes = live.spec.classes if live is not None and live.spec is not None else ()
+        colors = [each.color for each in classes]
+        result["AnomalyMask"] = imaging.encoded_png(imaging.mask_overlay(verdict.mask, colors))
+    return {"DetectAnomalyResult": result}

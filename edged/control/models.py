@@ -1,0 +1,218 @@
+"""CreateModel, ListModels, DescribeModel, DeleteModel, StartModel, StopModel.
+
+A row holds what is wanted and what has settled: TRAINING, TRAINED, TRAINING_FAILED, and HOSTED for
+a model that shall be hosted, also after a restart. What the daemon does with a hosted one right now
+is asked of it: the status that is told is a projection of both.
+
+Choices where nothing is documented: minima of pictures and an unknown key are ValidationException
+at once, since nothing is gained by finding out later; faults of pictures are found in training.
+`latest` is the highest version, and a version is never used again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edged.control.datasets import CHANGEABLE, resource_of
+from edged.control.service import (
+    PAGE,
+    Call,
+    Service,
+    model_arn,
+    model_of,
+    page_start,
+    page_token,
+    project_of,
+)
+from edged.core.errors import InvalidInput, QuotaExceeded, Resource, WrongState
+from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.store.catalog import EntryFilter, Project
+from edged.store.models import ModelRow
+
+TRAINING = "The model is being trained."
+TRAINED = "Training completed successfully."
+STARTING = "The model is starting."
+
+
+def create(service: Service, call: Call) -> dict[str, Any]:
+    """A model in training, on the entries that the data sets have now."""
+    if call.get("KmsKeyId") is not None:
+        raise InvalidInput(
+            f"KmsKeyId {call['KmsKeyId']}: this box has no keyring: leave KmsKeyId out."
+        )
+    with service.catalog.transaction():
+        project = project_of(service, call)
+        data = _data(service, project)
+        if len(service.models.having("TRAINING")) >= service.quotas.trainings:
+            raise QuotaExceeded(
+                f"{service.quotas.trainings} models are in training, as many as are allowed: wait "
+                "until one is done.",
+                "TRAININGS",
+                Resource("MODEL", project.name),
+            )
+        where = call["OutputConfig"]["S3Location"]
+        facts = {
+            "description": call.get("Description"),
+            "output": {"Bucket": where["Bucket"], "Prefix": where.get("Prefix", "")},
+        }
+        row = service.models.add(project, "TRAINING", TRAINING, facts, service.now())
+        folder = service.folder / str(row.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, lines in data.items():
+            (folder / f"{kind}.manifest").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if call.get("Tags"):
+            tags = {tag["Key"]: tag["Value"] for tag in call["Tags"]}
+            service.catalog.set_tags(model_arn(row.scope, row.project, row.version), tags)
+    service.wake()
+    return {"ModelMetadata": metadata(service, row)}
+
+
+def _data(service: Service, project: Project) -> dict[str, list[str]]:
+    """The labelled lines of each data set. Raises WrongState and InvalidInput."""
+    rows = {row.type: row for row in service.catalog.datasets(project)}
+    if "train" not in rows:
+        raise WrongState(
+            f"The project {project.name} has no train dataset: create one first.",
+            resource_of(project, "train"),
+        )
+    quotas, two = service.quotas, "test" in rows
+    least = {
+        "train": (quotas.two_normal, 0) if two else (quotas.single_normal, quotas.single_anomaly),
+        "test": (quotas.test_normal, quotas.test_anomaly),
+    }
+    data: dict[str, list[str]] = {}
+    for kind, row in rows.items():
+        if row.status not in CHANGEABLE:
+            raise WrongState(
+                f"The {kind} dataset of {project.name} is {row.status}: a model can be trained on "
+                "complete datasets only.",
+                resource_of(project, kind),
+            )
+        _, normal, anomaly = service.catalog.statistics(row.id)
+        for found, needed, word in zip((normal, anomaly), least[kind], WORDS, strict=True):
+            if found < needed:
+                raise InvalidInput(
+                    f"The {kind} dataset of {project.name} has {found} images labeled {word}; at "
+                    f"least {needed} are needed."
+                )
+        wanted = EntryFilter(labeled=True)
+        data[kind] = [line for _, line in service.catalog.entries(row.id, wanted, 0, 1_000_000)]
+    return data
+
+
+WORDS = ("normal", "anomaly")
+
+
+def list_all(service: Service, call: Call) -> dict[str, Any]:
+    """Models by version."""
+    limit = call.get("MaxResults") or PAGE
+    after = page_start(call.get("NextToken"), int) or 0
+    found = service.models.of(project_of(service, call), after, limit + 1)
+    page = found[:limit]
+    return {
+        "Models": [metadata(service, each) for each in page],
+        "NextToken": page_token(page[-1].version) if len(found) > limit else None,
+    }
+
+
+def describe(service: Service, call: Call) -> dict[str, Any]:
+    """Everything about a model."""
+    _, row = model_of(service, call)
+    facts = row.facts
+    units = {"MinInferenceUnits": facts.get("units"), "MaxInferenceUnits": facts.get("most")}
+    return {
+        "ModelDescription": {
+            **metadata(service, row),
+            "OutputConfig": {"S3Location": facts["output"]},
+            "EvaluationManifest": facts.get("evaluation_manifest"),
+            "EvaluationResult": facts.get("evaluation_result"),
+            "EvaluationEndTimestamp": facts.get("evaluation_end"),
+            **(units if row.status == "HOSTED" else {}),
+        }
+    }
+
+
+def delete(service: Service, call: Call) -> dict[str, Any]:
+    """Remove a model that is neither in training nor hosted, before the answer."""
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.DELETE)
+        service.hosting.unhost(hosted_name(row))
+        service.models.delete(row)
+        arn = model_arn(row.scope, row.project, row.version)
+        service.catalog.set_tags(arn, {})
+    service.wake()  # its folder goes behind the answer
+    return {"ModelArn": arn}
+
+
+def start(service: Service, call: Call) -> dict[str, Any]:
+    """Host a trained model."""
+    units = int(call["MinInferenceUnits"])
+    most = int(call.get("MaxInferenceUnits") or units)
+    if most < units:
+        raise InvalidInput(
+            f"MaxInferenceUnits {most} is less than MinInferenceUnits {units}: give at least as "
+            "many."
+        )
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.START)
+        service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+        service.hosting.host(hosted_name(row), model_folder(service, row), units, most)
+    return {"Status": ModelStatus.STARTING_HOSTING.value}
+
+
+def stop(service: Service, call: Call) -> dict[str, Any]:
+    """Stop hosting; what is in hand is finished behind the answer."""
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.STOP)
+        service.models.set(row, "TRAINED", TRAINED, row.facts)
+    service.wake()
+    return {"Status": ModelStatus.STOPPING_HOSTING.value}
+
+
+def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
+    """What a model is now, and the message that goes with it."""
+    settled = ModelStatus(row.status)
+    live = service.hosting.hosted(hosted_name(row))
+    if live is None:
+        return settled, row.message
+    if settled is not ModelStatus.HOSTED:  # it was stopped; whoever stops it is at work
+        return ModelStatus.STOPPING_HOSTING, "The model is stopping."
+    return live.status, live.message
+
+
+def _moved(service: Service, row: ModelRow, event: Event) -> None:
+    """Raise WrongState unless the model may go that way now."""
+    status, _ = status_of(service, row)
+    name = f"{row.project}/{row.version}"
+    try:
+        advance(status, event, f"The model {name}")
+    except WrongState as error:
+        raise WrongState(str(error), Resource("MODEL", name)) from None
+
+
+def metadata(service: Service, row: ModelRow) -> dict[str, Any]:
+    """What lists tell of a model."""
+    status, message = status_of(service, row)
+    return {
+        "CreationTimestamp": round(row.created, 3),
+        "ModelVersion": str(row.version),
+        "ModelArn": model_arn(row.scope, row.project, row.version),
+        "Description": row.facts.get("description"),
+        "Status": status.value,
+        "StatusMessage": message,
+        "Performance": row.facts.get("performance"),
+    }
+
+
+def hosted_name(row: ModelRow) -> str:
+    """What the data plane calls the model; no name in a configuration has slashes."""
+    return f"{row.scope.account}/{row.scope.region}/{row.project}/{row.version}"
+
+
+def model_folder(service: Service, row: ModelRow) -> Path:
+    """Where its model folder lies once it is trained."""
+    return service.folder / str(row.id) / "model"

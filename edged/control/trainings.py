@@ -1,0 +1,241 @@
+"""Trains accepted models, one after the other, behind the answers.
+
+Owns the way from a model's manifests to its folder and its evaluation files. What is to be trained
+lies in the model's folder since CreateModel answered; after a crash it is trained again, with the
+features that were kept. Pictures are judged as the documentation says: all of one size, the test
+set apart; a single data set is split, one in five to the test.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from edged import imaging
+from edged.control.models import TRAINED, model_folder
+from edged.control.service import Service, model_arn
+from edged.core.errors import BadDataset, EdgedError
+from edged.store.buckets import split
+from edged.store.models import ModelRow
+from edged.wire.manifest import ANOMALY, META, SOURCE, kind_of
+
+log = logging.getLogger(__name__)
+
+TEST_SHARE = 5
+"""One in so many goes to the test set when there is a single data set."""
+NO_PERFORMANCE = {"F1Score": 0.0, "Recall": 0.0, "Precision": 0.0}
+
+Entry: TypeAlias = dict[str, Any]
+Train: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Runs a training: arguments of workbench.train_and_judge, JSON-ready, to its report."""
+
+
+def settle(service: Service, train: Train, stopped: Callable[[], bool]) -> None:
+    """Train every model that waits for it, and remove folders of models that are gone."""
+    while not stopped():
+        waiting = service.models.having("TRAINING")
+        if not waiting:
+            break
+        _train(service, train, waiting[0], stopped)
+    _sweep(service)
+
+
+def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], bool]) -> None:
+    try:
+        facts = _trained(service, train, row)
+        status, message = "TRAINED", TRAINED
+    except EdgedError as error:
+        if stopped():
+            return  # the daemon ends: the model is trained at its next start
+        status, message, facts = "TRAINING_FAILED", str(error), row.facts
+    except Exception:
+        log.exception("model %s/%d: its training failed", row.project, row.version)
+        message = "The training failed for a reason of the server's own; its log says why."
+        status, facts = "TRAINING_FAILED", row.facts
+    service.models.set(row, status, message, facts)
+    scratch = service.folder / str(row.id)
+    for name in ("images", "features"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
+
+
+def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:
+    """Train, write the evaluation, and give the model's facts."""
+    folder = service.folder / str(row.id)
+    sets = _sets(folder, row.id)
+    sources: dict[str, Entry] = {}
+    sizes: set[tuple[int, int]] = set()
+    for kind, entries in sets.items():
+        local = [_local(service, folder, kind, n, e, sizes) for n, e in enumerate(entries)]
+        for mine, entry in zip(local, entries, strict=True):
+            sources[mine[SOURCE]] = entry
+        text = "\n".join(json.dumps(each) for each in local)
+        (folder / f"local-{kind}.manifest").write_text(text + "\n", encoding="utf-8")
+    output = model_folder(service, row)
+    report = train(
+        {
+            "images": str(folder / "local-train.manifest"),
+            "test": str(folder / "local-test.manifest"),
+            "output": str(output),
+            "cache": str(folder / "features"),
+            "name": f"{row.project}-{row.version}",
+            "seed": 0,
+        }
+    )
+    return _evaluated(service, row, report, sources)
+
+
+def _sets(folder: Path, seed: int) -> dict[str, list[Entry]]:
+    """Entries of the train and of the test set."""
+    read = {
+        kind: [json.loads(line) for line in _text(folder / f"{kind}.manifest").splitlines()]
+        for kind in ("train", "test")
+        if (folder / f"{kind}.manifest").exists()
+    }
+    if "test" in read:
+        return read
+    chosen = random.Random(seed)
+    train: list[Entry] = []
+    test: list[Entry] = []
+    for anomalous in (False, True):
+        entries = [e for e in read["train"] if (kind_of(e, "entry") == ANOMALY) is anomalous]
+        chosen.shuffle(entries)
+        count = max(1, len(entries) // TEST_SHARE)
+        test += entries[:count]
+        train += entries[count:]
+    return {"train": train, "test": test}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _local(
+    service: Service,
+    folder: Path,
+    kind: str,
+    number: int,
+    entry: Entry,
+    sizes: set[tuple[int, int]],
+) -> Entry:
+    """The entry with files of this box in place of its references; checks its picture."""
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
+    local = dict(entry)
+    for key, reference in entry.items():
+        mask = key.endswith("-ref") and f"{key}{META}" in entry
+        if key == SOURCE or (mask and isinstance(reference, str)):
+            bucket, name = split(reference)
+            target = images / f"{kind}-{number}-{key}{Path(name).suffix.lower()}"
+            local[key] = str(service.buckets.bucket(bucket).fetch(name, target))
+    path, quotas = Path(local[SOURCE]), service.quotas
+    if path.stat().st_size > quotas.image_bytes:
+        raise BadDataset(
+            f"{entry[SOURCE]}: has {path.stat().st_size} bytes; {quotas.image_bytes} are allowed."
+        )
+    height, width = imaging.read_for(path, (1, 1)).shape
+    least, most = quotas.least_side, quotas.most_side
+    if min(height, width) < least or max(height, width) > most:
+        raise BadDataset(
+            f"{entry[SOURCE]}: has {width}x{height} pixels; {least}x{least} to {most}x{most} are "
+            "taken."
+        )
+    sizes.add((height, width))
+    if len(sizes) > 1:
+        raise BadDataset("Images in the dataset must have the same dimensions.")
+    return local
+
+
+def _evaluated(
+    service: Service, row: ModelRow, report: Mapping[str, Any], sources: Mapping[str, Entry]
+) -> dict[str, Any]:
+    """Write both evaluation files; the model's facts with them."""
+    now = service.now()
+    figures, arn = report["test"], model_arn(row.scope, row.project, row.version)
+    where = row.facts["output"]
+    bucket = service.buckets.bucket(where["Bucket"])
+    names = {
+        kind: f"{where['Prefix']}Evaluation{kind}-{row.project}-{row.version}.json"
+        for kind in ("Manifest", "Result")
+    }
+    day = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="microseconds")
+    lines = [_line(each, sources, row, arn, day) for each in report["judged"]]
+    bucket.write(names["Manifest"], ("\n".join(lines) + "\n").encode("utf-8"))
+    metrics = {
+        "ROCAUC": figures["auroc"],
+        "AveragePrecision": figures["average_precision"],
+        "Precision": figures["precision"],
+        "Recall": figures["recall"],
+        "F1Score": figures["f1"],
+    }
+    metrics = {key: 0.0 if value is None else value for key, value in metrics.items()}
+    pixels = figures.get("pixel_anomaly_class_metrics")
+    result = {
+        "Version": 1,
+        "EvaluationDetails": {
+            "ModelArn": arn,
+            "EvaluationEndTimestamp": day,
+            "NumberOfTrainingImages": report["images"],
+            "NumberOfTestingImages": figures["images"],
+        },
+        "AggregatedEvaluationResults": {
+            "Metrics": {**metrics, **({"PixelAnomalyClassMetrics": pixels} if pixels else {})}
+        },
+    }
+    bucket.write(names["Result"], json.dumps(result, indent=2).encode("utf-8"))
+    return {
+        **row.facts,
+        "performance": {key: metrics[key] for key in NO_PERFORMANCE},
+        "evaluation_manifest": {"Bucket": where["Bucket"], "Key": names["Manifest"]},
+        "evaluation_result": {"Bucket": where["Bucket"], "Key": names["Result"]},
+        "evaluation_end": round(now, 3),
+        "warnings": report["warnings"],
+    }
+
+
+def _line(
+    judged: list[Any], sources: Mapping[str, Entry], row: ModelRow, arn: str, day: str
+) -> str:
+    """One picture of the evaluation manifest."""
+    path, is_anomalous, score, rejected = judged
+    words = ("normal", "anomaly")
+    return json.dumps(
+        {
+            "source-ref": sources[path][SOURCE],
+            "source-ref-metadata": {"creation-date": day},
+            "anomaly-label": int(is_anomalous),
+            "anomaly-label-metadata": {
+                "class-name": words[is_anomalous],
+                "type": "groundtruth/image-classification",
+                "human-annotated": "yes",
+                "creation-date": day,
+                "job-name": "labeling-job/anomaly-detection",
+            },
+            "anomaly-label-detected": int(rejected),
+            "anomaly-label-detected-metadata": {
+                "class-name": words[rejected],
+                "confidence": round(score if rejected else 1.0 - score, 4),
+                "type": "groundtruth/image-classification",
+                "human-annotated": "no",
+                "creation-date": day,
+                "job-name": "training-job/anomaly-detection",
+                "model-arn": arn,
+                "project-name": row.project,
+                "model-version": str(row.version),
+            },
+        }
+    )
+
+
+def _sweep(service: Service) -> None:
+    """Remove folders whose model is gone."""
+    if not service.folder.is_dir():
+        return
+    for path in service.folder.iterdir():
+        if path.name.isdecimal() and service.models.by_id(int(path.name)) is None:
+            shutil.rmtree(path, ignore_errors=True)

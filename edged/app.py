@@ -153,6 +153,7 @@ class App:
         stack.callback(publisher.close)
         stack.callback(host.close)
         self._start_models(host)
+        self._start_api(stack, host, metrics)
         for camera in config.cameras:
             capture = Capture(
                 camera.name,
@@ -169,6 +170,22 @@ class App:
         for capture in self._captures:
             capture.start()
         return host
+
+    def _start_api(self, stack: ExitStack, host: Host, metrics: Metrics) -> None:
+        config = self._config
+        if config.rest:
+            from edged.lookout import Lookout
+
+            lookout = Lookout(
+                config.rest,
+                config.state_dir,
+                host,
+                self._crew,
+                self._deadline,
+                lambda done: metrics.rest_request(done.operation, done.code, done.seconds),
+            )
+            lookout.start()
+            stack.callback(lookout.close)
 
     def _start_sinks(self, stack: ExitStack, host: Host, observer: Observer) -> list[Sink]:
         config = self._config

@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     _add_training(commands)
+    _add_credentials(commands)
     detect = commands.add_parser("detect", help="judge pictures")
     detect.add_argument("model", type=Path)
     detect.add_argument("images", type=Path, nargs="+", help="files or folders")
@@ -118,6 +119,70 @@ def _add_training(commands: Any) -> None:
     evaluate.add_argument("--engine", choices=ENGINES, default="auto")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_credentials(commands: Any) -> None:
+    keys = commands.add_parser("credentials", help="access keys of the API")
+    keys.add_argument("--config", type=Path, required=True, metavar="F")
+    keys.add_argument("--json", action="store_true")
+    deeds = keys.add_subparsers(required=True, metavar="create | list | revoke")
+    create = deeds.add_parser("create", help="make a key; its secret is shown once")
+    create.add_argument(
+        "--action",
+        action="append",
+        metavar="PATTERN",
+        help="as lookoutvision:Detect*; may be repeated (default: all)",
+    )
+    create.add_argument(
+        "--region",
+        action="append",
+        metavar="PATTERN",
+        help="as us-east-1 or eu-*; may be repeated (default: all)",
+    )
+    create.add_argument("--account", default="123456789012", help="12 digits")
+    create.add_argument("--hours", type=float, help="a session with a token, for so long")
+    create.add_argument("--note", default="", help="who has it")
+    create.set_defaults(command=_credentials, deed="create")
+    show = deeds.add_parser("list", help="all keys, without their secrets")
+    show.set_defaults(command=_credentials, deed="list")
+    revoke = deeds.add_parser("revoke", help="make a key useless from now on")
+    revoke.add_argument("key_id")
+    revoke.set_defaults(command=_credentials, deed="revoke")
+
+
+def _credentials(arguments: argparse.Namespace) -> int:
+    from datetime import timedelta
+
+    from edged import config as configuration
+    from edged.store.credentials import Credentials
+
+    state = configuration.load(arguments.config).state_dir
+    state.mkdir(parents=True, exist_ok=True, mode=0o750)
+    keys = Credentials(state / "credentials.json")
+    if arguments.deed == "revoke":
+        keys.revoke(arguments.key_id)
+        _report({"revoked": arguments.key_id}, arguments.json)
+        return 0
+    if arguments.deed == "list":
+        shown = [
+            {"key_id": k.key_id, "account": k.account, "actions": list(k.actions),
+             "regions": list(k.regions), "expires": k.expires, "note": k.note}
+            for k in keys.all()
+        ]  # fmt: skip
+        _report({"keys": shown}, arguments.json)
+        return 0
+    if arguments.hours is not None and not 0 < arguments.hours <= 24 * 366:
+        raise InvalidInput(f"hours {arguments.hours}: give a number above 0, up to {24 * 366}.")
+    made = keys.create(
+        arguments.action or ["lookoutvision:*"],
+        arguments.region or ["*"],
+        arguments.account,
+        timedelta(hours=arguments.hours) if arguments.hours else None,
+        arguments.note,
+    )
+    shown_once = {"key_id": made.key_id, "secret": made.secret, "session_token": made.token}
+    _report(shown_once, arguments.json)
+    return 0
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ from edged.store.models import ModelRow
 TRAINING = "The model is being trained."
 TRAINED = "Training completed successfully."
 STARTING = "The model is starting."
+NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
 
 
 def create(service: Service, call: Call) -> dict[str, Any]:
@@ -178,7 +179,8 @@ def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
     settled = ModelStatus(row.status)
     live = service.hosting.hosted(hosted_name(row))
     if live is None:
-        return settled, row.message
+        lost = settled is ModelStatus.HOSTED
+        return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
     if settled is not ModelStatus.HOSTED:  # it was stopped; whoever stops it is at work
         return ModelStatus.STOPPING_HOSTING, "The model is stopping."
     return live.status, live.message

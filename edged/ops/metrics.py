@@ -125,6 +125,8 @@ class Metrics(Observer):
         self._let_go = _pairs(self.outbox_dropped)
         self._requests = _pairs(self.grpc_requests)
         self._request_seconds = _Series[str, Histogram](self.grpc_request_seconds.labels, "other")
+        self._rest = _pairs(self.rest_requests)
+        self._rest_seconds = _Series[str, Histogram](self.rest_request_seconds.labels, "other")
         self._queue = self.stage_seconds.labels("queue")
         self._infer = self.stage_seconds.labels("infer")
 
@@ -174,6 +176,13 @@ class Metrics(Observer):
         )
         self.grpc_request_seconds = self._histogram(
             "grpc_request_seconds", "Time to answer a request.", "method"
+        )
+
+        self.rest_requests = count(
+            "rest_requests", "API requests answered, by status code.", "operation", "code"
+        )
+        self.rest_request_seconds = self._histogram(
+            "rest_request_seconds", "Time to answer an API request.", "operation"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -245,6 +254,12 @@ class Metrics(Observer):
         """Count a request and its time."""
         self._requests[method, code].inc()
         self._request_seconds[method].observe(seconds)
+
+    def rest_request(self, operation: str, code: int, seconds: float) -> None:
+        """Count an API request and its time; operation: of the API, or empty for none of them."""
+        name = operation or "unknown"
+        self._rest[name, str(code)].inc()
+        self._rest_seconds[name].observe(seconds)
 
 
 def _pairs(metric: Counter) -> _Series[tuple[str, str], Counter]:

@@ -92,6 +92,22 @@ class Host:
         self._deadline = deadline
         self._sequence = 0
 
+    def add(self, hosting: Hosting) -> None:
+        """Know one more model. Raises WrongState for a name that is known."""
+        with self._lock:
+            if hosting.name in self._models:
+                raise WrongState(f"Model {hosting.name} is known already.")
+            models = {**self._models, hosting.name: _Model(hosting)}
+            self._models = dict(sorted(models.items()))
+
+    def remove(self, name: str) -> None:
+        """Forget a model that is not hosted. Raises NotFound, WrongState."""
+        model = self._find(name)
+        with self._lock:
+            if model.running is not None or model.status is ModelStatus.STARTING_HOSTING:
+                raise WrongState(f"Model {name} is {model.status.value}: stop it first.")
+            self._models = {k: v for k, v in self._models.items() if k != name}
+
     def start(self, name: str) -> ModelStatus:
         """Begin to host on a thread `start-<name>`."""
         model = self._find(name)

@@ -1,0 +1,28 @@
+"""Which function answers which operation."""
+
+from __future__ import annotations
+
+from edged.control import datasets, detection, models, projects, tags
+from edged.control.chain import Behaviour
+
+BEHAVIOURS: dict[str, Behaviour] = {
+    "CreateProject": projects.create,
+    "ListProjects": projects.list_all,
+    "DescribeProject": projects.describe,
+    "DeleteProject": projects.delete,
+    "CreateDataset": datasets.create,
+    "DescribeDataset": datasets.describe,
+    "DeleteDataset": datasets.delete,
+    "ListDatasetEntries": datasets.list_entries,
+    "UpdateDatasetEntries": datasets.update,
+    "CreateModel": models.create,
+    "ListModels": models.list_all,
+    "DescribeModel": models.describe,
+    "DeleteModel": models.delete,
+    "StartModel": models.start,
+    "StopModel": models.stop,
+    "DetectAnomalies": detection.detect,
+    "TagResource": tags.add,
+    "UntagResource": tags.remove,
+    "ListTagsForResource": tags.list_all,
+}

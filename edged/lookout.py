@@ -1,0 +1,261 @@
+"""The Lookout for Vision API as a part of the daemon: joins control, store, host and training.
+
+A composition root of its own, so that app.py need not know the API. Two workers do what answers
+left behind: `rest-work` imports data sets and ends hostings, `rest-train` trains.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edged.config import RestConfig, split_address
+from edged.control import imports, trainings
+from edged.control.audit import AuditLog
+from edged.control.chain import Chain, Done
+from edged.control.models import hosted_name, model_folder
+from edged.control.server import RestServer
+from edged.control.service import Quotas, Service
+from edged.control.surface import BEHAVIOURS
+from edged.control.throttle import Throttle
+from edged.core.errors import EdgedError, NotFound, QuotaExceeded, Resource, WrongState
+from edged.core.lifecycle import ModelStatus
+from edged.core.protocols import HostedModel
+from edged.core.types import Image, Inspection, ModelSpec
+from edged.core.workers import Crew, Deadline, Worker
+from edged.engines import choose
+from edged.job import Cancelled, TrainingJob
+from edged.pipeline.host import Host, Hosting
+from edged.store.buckets import Buckets, S3Service
+from edged.store.catalog import Catalog
+from edged.store.credentials import Credentials
+from edged.store.database import Database
+from edged.store.models import Models
+from edged.wire.spec import MODEL, read_spec
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 5.0
+TRAIN_PATIENCE = 48 * 3600.0
+"""A training takes as long as it takes; its own process is watched by its pipe."""
+UNHOST_SECONDS = 60.0
+MEMORY_FACTOR = 4
+MEMORY_FLOOR = 64 * 2**20
+"""An engine takes about so many times its file (measured: 3), and a runtime's own."""
+
+
+class HostedModels:
+    """`control.service.Hosting` over the data plane's host. Any thread."""
+
+    def __init__(self, host: Host, state: Path, units: int) -> None:
+        """units: inference units that all of the API's models may have together."""
+        self._host = host
+        self._state = state
+        self._units = units
+        self._lock = threading.Lock()
+        self._given: dict[str, int] = {}
+
+    def host(self, name: str, folder: Path, units: int, most: int) -> None:
+        """Begin to host; see control.service.Hosting."""
+        resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
+        with self._lock:
+            taken = sum(count for key, count in self._given.items() if key != name)
+            if taken + most > self._units:
+                raise QuotaExceeded(
+                    f"{most} inference units are asked for and {taken} of {self._units} are taken: "
+                    "stop a model, ask for fewer, or raise rest.units.",
+                    "INFERENCE_UNITS",
+                    resource,
+                )
+            _check_memory(folder, resource)
+            if self._known(name) is None:
+
+                def recipes(spec: ModelSpec) -> list[choose.Recipe]:
+                    return choose.recipes(folder, spec, "auto", 1, self._state)
+
+                read = partial(read_spec, folder, name)
+                self._host.add(Hosting(name, folder, read, recipes, units, most))
+            self._host.start(name)
+            self._given[name] = most
+
+    def unhost(self, name: str) -> None:
+        """Stop and forget; see control.service.Hosting."""
+        known = self._known(name)
+        if known is None:
+            return
+        if known.status is ModelStatus.STARTING_HOSTING:
+            known = self._host.wait(name, UNHOST_SECONDS)
+        if known.status in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
+            self._host.stop(name)
+        self._host.remove(name)
+        with self._lock:
+            self._given.pop(name, None)
+
+    def hosted(self, name: str) -> HostedModel | None:
+        """What is known of a model; see control.service.Hosting."""
+        return self._known(name)
+
+    def detect(self, name: str, image: Image) -> Future[Inspection]:
+        """Judge one picture."""
+        return self._host.detect(name, image)
+
+    def _known(self, name: str) -> HostedModel | None:
+        try:
+            return self._host.wait(name, 0)
+        except NotFound:
+            return None
+
+
+def _check_memory(folder: Path, resource: Resource) -> None:
+    try:
+        size = (folder / MODEL).stat().st_size
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return  # the start will say what is wrong with the folder
+    free = next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable")), None)
+    needed = MEMORY_FLOOR + MEMORY_FACTOR * size
+    if free is not None and needed > free:
+        raise QuotaExceeded(
+            f"The model needs about {needed >> 20} MB and {free >> 20} MB are free: stop a model "
+            "first.",
+            "MEMORY",
+            resource,
+        )
+
+
+class Lookout:
+    """The API, running. `start` and `close` are called on main."""
+
+    def __init__(
+        self,
+        config: RestConfig,
+        state: Path,
+        host: Host,
+        crew: Crew,
+        deadline: Deadline,
+        tell: Callable[[Done], None],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._host = host
+        self._crew = crew
+        self._deadline = deadline
+        self._tell = tell
+        self._stack = ExitStack()
+        self._work, self._training = threading.Event(), threading.Event()
+        self._job: TrainingJob | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Open the catalog, host what was hosted, serve. Raises an EdgedError if it cannot."""
+        with ExitStack() as stack:
+            service, credentials = self._service(stack)
+            audit = stack.enter_context(AuditLog(self._state / "audit.log"))
+            chain = Chain(
+                service,
+                BEHAVIOURS,
+                None if self._config.anonymous else credentials.find,
+                Throttle(self._config.calls_per_second),
+                [audit.write, self._tell],
+            )
+            self._host_again(service)
+            for name, run in (("rest-work", self._do_work), ("rest-train", self._do_training)):
+                worker = self._crew.start(name, partial(run, service))
+                stack.callback(worker.join, self._deadline.remaining(10.0))
+                stack.callback(self._end, worker)
+            server = RestServer(
+                split_address(self._config.listen), chain, self._crew, self._deadline
+            )
+            server.start()
+            stack.callback(server.close)
+            self.port = server.port
+            self._stack = stack.pop_all()
+        log.info("the API answers on %s", self._config.listen)
+
+    def close(self) -> None:
+        """Refuse requests, cancel a training (it goes on at the next start), close the catalog."""
+        self._stack.close()
+
+    def _service(self, stack: ExitStack) -> tuple[Service, Credentials]:
+        config = self._config
+        database = Database(self._state / "catalog.sqlite")
+        database.open()
+        stack.callback(database.close)
+        folder = self._state / "models"
+        folder.mkdir(mode=0o750, exist_ok=True)
+        root = config.buckets or self._state / "buckets"
+        root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        s3 = S3Service(config.s3_endpoint, config.s3_region) if config.s3 else None
+        service = Service(
+            Catalog(database),
+            Models(database),
+            Buckets(root, s3),
+            HostedModels(self._host, self._state, config.units),
+            folder,
+            self._wake,
+            Quotas(projects=config.max_projects, trainings=config.max_trainings),
+        )
+        return service, Credentials(self._state / "credentials.json")
+
+    def _wake(self) -> None:
+        self._work.set()
+        self._training.set()
+
+    def _end(self, worker: Worker) -> None:
+        worker.stop.set()
+        if self._job is not None:
+            self._job.cancel()
+        self._wake()
+
+    def _host_again(self, service: Service) -> None:
+        for row in service.models.having("HOSTED"):
+            try:
+                service.hosting.host(
+                    hosted_name(row), model_folder(service, row), row.facts["units"],
+                    row.facts["most"],
+                )  # fmt: skip
+            except EdgedError as error:
+                log.error("model %s is not hosted again: %s", hosted_name(row), error)
+
+    def _do_work(self, service: Service, worker: Worker) -> None:
+        while not worker.stop.is_set():
+            self._work.clear()
+            worker.beat(UNHOST_SECONDS)
+            imports.settle(service, worker.stop.is_set)
+            for row in service.models.having("TRAINED"):
+                try:
+                    service.hosting.unhost(hosted_name(row))
+                except WrongState as error:
+                    log.warning("model %s: %s", hosted_name(row), error)
+            worker.beat()
+            self._work.wait(IDLE_SECONDS)
+
+    def _do_training(self, service: Service, worker: Worker) -> None:
+        while not worker.stop.is_set():
+            self._training.clear()
+            worker.beat(TRAIN_PATIENCE)
+            trainings.settle(service, partial(self._train, worker), worker.stop.is_set)
+            worker.beat()
+            self._training.wait(IDLE_SECONDS)
+
+    def _train(self, worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+        job = self._job = TrainingJob(request, self._config.training_memory_mb)
+        if worker.stop.is_set():
+            job.cancel()
+
+        def progress(stage: str, done: int, total: int, **facts: Any) -> None:
+            worker.beat(TRAIN_PATIENCE)
+
+        try:
+            return job.run(progress)
+        except Cancelled:
+            worker.stop.set()
+            raise
+        finally:
+            self._job = None

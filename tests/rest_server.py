@@ -11,31 +11,21 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from edged.control import datasets, imports, projects, tags
-from edged.control.chain import Behaviour, Chain, Done
+from edged.control import imports
+from edged.control.chain import Chain, Done
 from edged.control.server import RestServer
 from edged.control.service import Quotas, Service
+from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
+from edged.core.observer import Observer
 from edged.core.workers import Crew, Deadline
+from edged.lookout import HostedModels
+from edged.pipeline.host import Host
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
-
-BEHAVIOURS: dict[str, Behaviour] = {
-    "CreateProject": projects.create,
-    "ListProjects": projects.list_all,
-    "DescribeProject": projects.describe,
-    "DeleteProject": projects.delete,
-    "CreateDataset": datasets.create,
-    "DescribeDataset": datasets.describe,
-    "DeleteDataset": datasets.delete,
-    "ListDatasetEntries": datasets.list_entries,
-    "UpdateDatasetEntries": datasets.update,
-    "TagResource": tags.add,
-    "UntagResource": tags.remove,
-    "ListTagsForResource": tags.list_all,
-}
+from edged.store.models import Models
 
 
 @dataclass
@@ -73,15 +63,23 @@ def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -
     (buckets / "parts").mkdir(parents=True, exist_ok=True)
     database = Database(folder / "catalog.sqlite")
     database.open()
+    crew, deadline = Crew(), Deadline()
+    host = Host([], crew, Observer(), deadline)
     service = Service(
-        Catalog(database), Buckets(buckets), lambda: None, quotas or Quotas(projects=2000)
+        Catalog(database),
+        Models(database),
+        Buckets(buckets),
+        HostedModels(host, folder, 4),
+        folder / "models",
+        lambda: None,
+        quotas or Quotas(projects=2000),
     )
     credentials = Credentials(folder / "credentials.json")
     known = credentials.all()
     key = known[0] if known else credentials.create(["*"], ["*"])
     done: list[Done] = []
     chain = Chain(service, BEHAVIOURS, credentials.find, Throttle(rate), [done.append])
-    server = RestServer(("127.0.0.1", 0), chain, Crew(), Deadline())
+    server = RestServer(("127.0.0.1", 0), chain, crew, deadline)
     server.start()
     try:
         yield Rest(server.port, service, credentials, key, done)

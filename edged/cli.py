@@ -75,6 +75,17 @@ def parser() -> argparse.ArgumentParser:
 
     _add_training(commands)
     _add_credentials(commands)
+    bring = commands.add_parser("import", help="install a packaged model on this box")
+    bring.add_argument("bundle", type=Path)
+    bring.add_argument("--output", type=Path, required=True, metavar="MODEL")
+    signer = bring.add_mutually_exclusive_group(required=True)
+    signer.add_argument("--key", metavar="KEY", help="of the box that packaged it; see signing-key")
+    signer.add_argument("--any-key", action="store_true", help="whoever packaged it")
+    bring.add_argument("--json", action="store_true")
+    bring.set_defaults(command=_import)
+    key = commands.add_parser("signing-key", help="the key that other boxes know this one by")
+    key.add_argument("--config", type=Path, required=True, metavar="F")
+    key.set_defaults(command=_signing_key)
     detect = commands.add_parser("detect", help="judge pictures")
     detect.add_argument("model", type=Path)
     detect.add_argument("images", type=Path, nargs="+", help="files or folders")
@@ -182,6 +193,27 @@ def _credentials(arguments: argparse.Namespace) -> int:
     )
     shown_once = {"key_id": made.key_id, "secret": made.secret, "session_token": made.token}
     _report(shown_once, arguments.json)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from edged.store import bundle
+    from edged.wire.spec import read_spec
+
+    trusted = None if arguments.any_key else arguments.key
+    found = bundle.install(arguments.bundle, arguments.output, trusted)
+    read_spec(arguments.output)
+    shown = ("component", "component_version", "model_arn", "key")
+    _report({key: found[key] for key in shown}, arguments.json)
+    return 0
+
+
+def _signing_key(arguments: argparse.Namespace) -> int:
+    from edged import config as configuration
+    from edged.store import bundle
+
+    state = configuration.load(arguments.config).state_dir
+    print(bundle.public_text(bundle.signing_key(state / "signing.key")))
     return 0
 
 

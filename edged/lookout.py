@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.config import RestConfig, split_address
-from edged.control import imports, trainings
+from edged.control import imports, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
 from edged.control.models import hosted_name, model_folder
@@ -36,6 +36,7 @@ from edged.store.buckets import Buckets, S3Service
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credentials
 from edged.store.database import Database
+from edged.store.jobs import Jobs
 from edged.store.models import Models
 from edged.wire.spec import MODEL, read_spec
 
@@ -195,6 +196,7 @@ class Lookout:
         service = Service(
             Catalog(database),
             Models(database),
+            Jobs(database),
             Buckets(root, s3),
             HostedModels(self._host, self._state, config.units),
             folder,
@@ -228,6 +230,7 @@ class Lookout:
             self._work.clear()
             worker.beat(UNHOST_SECONDS)
             imports.settle(service, worker.stop.is_set)
+            packaging.settle(service)
             for row in service.models.having("TRAINED"):
                 try:
                     service.hosting.unhost(hosted_name(row))

@@ -25,6 +25,7 @@ from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
+from edged.store.jobs import Jobs
 from edged.store.models import Models
 
 
@@ -68,6 +69,7 @@ def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -
     service = Service(
         Catalog(database),
         Models(database),
+        Jobs(database),
         Buckets(buckets),
         HostedModels(host, folder, 4),
         folder / "models",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import threading
 import time
@@ -18,8 +20,10 @@ from botocore.exceptions import ClientError
 from edged import imaging
 from edged.app import App
 from edged.cameras.parts import render
+from edged.cli import main
 from edged.config import Config, RestConfig
 from edged.store.credentials import Credentials
+from edged.wire.spec import read_spec
 
 PATIENCE = 90.0
 
@@ -71,7 +75,7 @@ def until(ask: Any, wanted: str) -> dict[str, Any]:
         if told["Status"] == wanted:
             return told
         on_its_way = told["Status"].endswith("IN_PROGRESS") or told["Status"] in (
-            "TRAINING", "STARTING_HOSTING", "STOPPING_HOSTING",
+            "CREATED", "RUNNING", "TRAINING", "STARTING_HOSTING", "STOPPING_HOSTING",
         )  # fmt: skip
         assert on_its_way and time.monotonic() < end, told
         threading.Event().wait(0.05)
@@ -97,6 +101,45 @@ def code(call: Any, **members: Any) -> str:
     with pytest.raises(ClientError) as error:
         call(**members)
     return str(error.value.response["Error"]["Code"])
+
+
+def package(aws: Any, bucket: Path, tmp_path: Path, state: Path) -> None:
+    """A packaging job, and its bundle installed as on another box."""
+    wanted: dict[str, Any] = {
+        "S3OutputLocation": {"Bucket": "parts", "Prefix": "bundles/"},
+        "ComponentName": "flange",
+        "TargetPlatform": {"Os": "LINUX", "Arch": "ARM64", "Accelerator": "NVIDIA"},
+    }
+    ask = {"ProjectName": "flange", "ModelVersion": "1"}
+    bare = {"Greengrass": wanted}
+    assert code(aws.start_model_packaging_job, **ask, Configuration=bare) == "ValidationException"
+    options = {"gpu-code": "sm_87", "trt-ver": "8.5.2", "cuda-ver": "11.4"}
+    wanted["CompilerOptions"] = json.dumps(options)
+    job = aws.start_model_packaging_job(**ask, Configuration=bare)["JobName"]
+    at = {"ProjectName": "flange", "JobName": job}
+    told = until(lambda: aws.describe_model_packaging_job(**at), "SUCCEEDED")
+    made = told["ModelPackagingOutputDetails"]["Greengrass"]
+    assert (made["ComponentName"], made["ComponentVersion"]) == ("flange", "1.0.0")
+    listed = aws.list_model_packaging_jobs(ProjectName="flange")["ModelPackagingJobs"]
+    assert [each["JobName"] for each in listed] == [job]
+    assert code(aws.start_model_packaging_job, **ask, Configuration=bare) == "ConflictException"
+    bundle = bucket / "bundles" / "flange-1.0.0.edged.zip"
+    config = tmp_path / "edged.toml"
+    config.write_text(f'state_dir = "{state}"\n')
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["signing-key", "--config", str(config)]) == 0
+    words = ["import", str(bundle), "--output", str(tmp_path / "there")]
+    assert main([*words, "--key", "c29tZWJvZHkgZWxzZQ=="]) == 2
+    assert not (tmp_path / "there").exists()
+    assert main([*words, "--key", said.getvalue().strip()]) == 0
+    assert read_spec(tmp_path / "there").image_size == (240, 320)
+    damaged = tmp_path / "damaged.zip"
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(bytes(data))
+    assert main(["import", str(damaged), "--output", str(tmp_path / "no"), "--any-key"]) == 2
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_whole_life_and_a_restart_in_its_middle(tmp_path: Path) -> None:
@@ -148,6 +191,7 @@ def test_a_whole_life_and_a_restart_in_its_middle(tmp_path: Path) -> None:
             {"Body": imaging.encoded_png(imaging.read(bucket / "0.png")[:100])},
         ):
             assert code(aws.detect_anomalies, **{**detect, **wrong}) == "ValidationException"
+        package(aws, bucket, tmp_path, state)
         assert code(aws.delete_model, **model) == "ConflictException"
         assert aws.stop_model(**model)["Status"] == "STOPPING_HOSTING"
         until(lambda: aws.describe_model(**model), "TRAINED")

@@ -20,6 +20,7 @@ from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
+from edged.store.jobs import Jobs
 from edged.store.models import ModelRow, Models
 
 PAGE = 100
@@ -70,6 +71,7 @@ class Service:
 
     catalog: Catalog
     models: Models
+    jobs: Jobs
     buckets: Buckets
     hosting: Hosting
     folder: Path

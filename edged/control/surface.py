@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.control import datasets, detection, models, projects, tags
+from edged.control import datasets, detection, models, packaging, projects, tags
 from edged.control.chain import Behaviour
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -22,6 +22,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "StartModel": models.start,
     "StopModel": models.stop,
     "DetectAnomalies": detection.detect,
+    "StartModelPackagingJob": packaging.start,
+    "DescribeModelPackagingJob": packaging.describe,
+    "ListModelPackagingJobs": packaging.list_all,
     "TagResource": tags.add,
     "UntagResource": tags.remove,
     "ListTagsForResource": tags.list_all,

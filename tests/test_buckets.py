@@ -1,0 +1,139 @@
+"""What s3://bucket/key means: folders, and a real S3 server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from edged.core.errors import EdgedError, InvalidInput, NotFound
+from edged.store.buckets import BucketError, Buckets, S3Service, split
+
+ANSWER_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of moto's S3 server, in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+        try:
+            until_it_answers(port, server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+            server.wait()
+
+
+def until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
+    import time
+
+    end = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return
+        except OSError:
+            continue
+    pytest.fail("moto's S3 server did not start")
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+def client(address: str) -> Any:
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1")
+
+
+@pytest.mark.usefixtures("keys")
+def test_an_s3_service_is_read_written_and_has_versions(s3: str, tmp_path: Path) -> None:
+    direct = client(s3)
+    direct.create_bucket(Bucket="parts")
+    direct.put_bucket_versioning(Bucket="parts", VersioningConfiguration={"Status": "Enabled"})
+    first = direct.put_object(Bucket="parts", Key="a/m", Body=b"old")["VersionId"]
+    direct.put_object(Bucket="parts", Key="a/m", Body=b"new")
+    bucket = Buckets(tmp_path, S3Service(s3)).bucket("parts")
+    assert bucket.read("a/m") == b"new"
+    assert bucket.read("a/m", first) == b"old"
+    bucket.write("out/e.json", b"{}")
+    assert direct.get_object(Bucket="parts", Key="out/e.json")["Body"].read() == b"{}"
+    fetched = bucket.fetch("a/m", tmp_path / "copy")
+    assert fetched.read_bytes() == b"new"
+    with pytest.raises(NotFound, match=r"s3://parts/absent: no such object"):
+        bucket.read("absent")
+    with pytest.raises(InvalidInput, match="more than the 2 bytes"):
+        bucket.read("a/m", most=2)
+    with pytest.raises(EdgedError, match="s3://parts/a/m"):
+        bucket.read("a/m", "no-version")
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_folder_comes_before_the_service_and_an_unknown_bucket_is_not_found(
+    s3: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "k").write_bytes(b"folder")
+    buckets = Buckets(tmp_path, S3Service(s3))
+    assert buckets.bucket("here").read("k") == b"folder"
+    with pytest.raises(NotFound, match="NoSuchBucket"):
+        buckets.bucket("nowhere").read("k")
+    with pytest.raises(NotFound, match="there is no folder"):
+        Buckets(tmp_path).bucket("nowhere")
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_service_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and deaf
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BucketError, match="the S3 service fails"):
+            Buckets(tmp_path, S3Service(address)).bucket("parts").read("k")
+
+
+@pytest.mark.parametrize("key", ["../k", "a/../../k", "/etc/passwd", "a/", "", "link/k", "a\0b"])
+def test_no_key_leads_out_of_a_folder(tmp_path: Path, key: str) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "k").write_bytes(b"secret")
+    (tmp_path / "b" / "link").symlink_to(tmp_path)
+    bucket = Buckets(tmp_path).bucket("b")
+    for deed in (lambda: bucket.read(key), lambda: bucket.write(key, b"x")):
+        with pytest.raises(InvalidInput):
+            deed()
+    assert (tmp_path / "k").read_bytes() == b"secret"
+
+
+def test_a_folder_writes_whole_objects_and_keeps_no_versions(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    bucket = Buckets(tmp_path).bucket("b")
+    bucket.write("x/y/z.json", b"1")
+    bucket.write("x/y/z.json", b"22")
+    assert bucket.read("x/y/z.json") == b"22"
+    assert [p.name for p in (tmp_path / "b" / "x" / "y").iterdir()] == ["z.json"]
+    with pytest.raises(InvalidInput, match="keeps no versions"):
+        bucket.read("x/y/z.json", "v1")
+    for absent in ("x", "x/y/none", "x/y/z.json/deeper"):
+        with pytest.raises(NotFound):
+            bucket.read(absent)
+
+
+def test_a_reference_is_split_or_refused() -> None:
+    assert split("s3://b/a/k.jpg") == ("b", "a/k.jpg")
+    for wrong in ("b/k", "s3://b", "s3://b/", "s3:///k", "http://b/k"):
+        with pytest.raises(InvalidInput, match="is no reference"):
+            split(wrong)

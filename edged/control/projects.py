@@ -69,6 +69,8 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
             raise WrongState(
                 f"The project {found.name} has data sets: delete them first.", resource
             )
+        if service.models.of(found, 0, 1):
+            raise WrongState(f"The project {found.name} has models: delete them first.", resource)
         service.catalog.delete_project(found)
     return {"ProjectArn": project_arn(call.scope, found.name)}
 

@@ -7,6 +7,7 @@ wrong; 3 a worker crashed. Rooms are imported by the command that needs them, so
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     arguments = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = arguments.command(arguments)
     except ConfigError as error:

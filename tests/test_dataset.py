@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,16 @@ def test_one_name_that_does_not_say_makes_the_flat_folder_no_data_set(tmp_path, 
     touch(tmp_path / name)
     with pytest.raises(BadDataset, match="is no data set"):
         read_dataset(tmp_path)
+
+
+def test_a_pipe_with_a_picture_s_name_is_no_picture_in_any_form_of_folder(tmp_path):
+    for folder, name in (("flat", "normal-1.jpg"), ("tree/normal", "1.jpg")):
+        picture = touch(tmp_path / folder / name)
+        os.mkfifo(picture.with_name("normal-2.jpg"))  # whoever opened it would wait for ever
+        dataset = read_dataset(tmp_path / folder.split("/")[0])
+        assert [s.path for s in dataset.samples] == [picture]
+
+
+def test_a_manifest_without_a_line_is_told_to_name_pictures(tmp_path):
+    with pytest.raises(BadDataset, match=r"set\.manifest: names no pictures"):
+        read_dataset(manifest(tmp_path, ""))

@@ -97,11 +97,13 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_used(tmp_path: Pa
 def test_mixed_sizes_are_scaled_with_a_warning(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", 10, 0)
     imaging.write_png(root / "normal" / "wide.png", np.zeros((SIDE, 2 * SIDE, 3), np.uint8))
+    imaging.write_png(root / "normal" / "tall.png", np.zeros((2 * SIDE, SIDE, 3), np.uint8))
     imaging.write_png(root / "normal" / "tiny.png", np.zeros((1, 1, 3), np.uint8))
     done = edged("train", root, "--output", tmp_path / "model", *SMALL, "--json")
     assert done.returncode == 0, done.stderr
-    warnings = json.loads(done.stdout)["warnings"]
-    assert any("3 different sizes (1x1, 64x64, 128x64)" in words for words in warnings), warnings
+    report = json.loads(done.stdout)
+    assert any("3 different sizes (64x64, 128x64, 64x128)" in w for w in report["warnings"])
+    assert "has 1x1 pixels; at least 16 a side" in report["skipped"][0]["reason"]
 
 
 def test_a_mask_colour_without_a_class_is_named_and_background(tmp_path: Path) -> None:

@@ -31,10 +31,20 @@ def read_dataset(path: Path, split: Split = "all") -> Dataset:
     split: matters for the MVTec form only; `train` is train/good, `test` is test/.
     Raises BadDataset with a sentence that names the file (and line) and says what to do.
     """
+    try:
+        return _read(path, split)
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise BadDataset(
+            f"{error.filename or path}: cannot be read ({error.strerror}): correct the path, or "
+            "its rights."
+        ) from error
+
+
+def _read(path: Path, split: Split) -> Dataset:
     if path.is_file():
         samples, kind = read_manifest(path), "manifest"
     elif not path.is_dir():
-        raise BadDataset(f"{path}: no such file or folder.")
+        raise BadDataset(f"{path}: {_absent(path)}.")
     elif (path / "train" / GOOD).is_dir():
         samples, kind = list(_mvtec(path, split)), "mvtec"
     elif (path / NORMAL).is_dir() or (path / ANOMALY).is_dir():
@@ -43,6 +53,8 @@ def read_dataset(path: Path, split: Split = "all") -> Dataset:
         samples, kind = named, "names"
     else:
         raise BadDataset(_unknown_form(path))
+    if not samples and kind == "manifest":
+        raise BadDataset(f"{path}: names no pictures: give each picture a line.")
     if not samples:
         raise BadDataset(
             f"{path}: holds no pictures ({', '.join(sorted(imaging.SUFFIXES))}): add some."
@@ -65,6 +77,12 @@ def check_trainable(normal: int, anomalous: int, where: str) -> None:
     )
 
 
+def _absent(path: Path) -> str:
+    if path.exists():
+        return "is neither a file nor a folder"
+    return "is a link that leads nowhere" if path.is_symlink() else "no such file or folder"
+
+
 def _unknown_form(path: Path) -> str:
     parts = [p for p in ("train", "test") if (path / p / NORMAL).is_dir()]
     if parts:
@@ -77,11 +95,19 @@ def _unknown_form(path: Path) -> str:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    """Pictures at any depth, in the order of their paths."""
+    """Pictures at any depth, in the order of their paths.
+
+    With links that lead nowhere: whoever reads them says so, where leaving them out would not.
+    """
     if not folder.is_dir():
         return
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in imaging.SUFFIXES)
-    yield from sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    yield from sorted(p for p in folder.rglob("*") if _is_picture(p))
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; and not a folder, nor a pipe, which would block whoever reads it, for ever."""
+    named = path.suffix.lower() in imaging.SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or not path.exists())
 
 
 def _folders(root: Path) -> Iterator[Sample]:
@@ -97,7 +123,7 @@ def _named(root: Path) -> list[Sample]:
     """The pictures of a flat folder, or [] unless each name holds exactly one of the two words."""
     samples = []
     for picture in sorted(root.iterdir()):
-        if picture.suffix.lower() not in imaging.SUFFIXES or picture.name.startswith("."):
+        if not _is_picture(picture):
             continue
         words = {NORMAL, ANOMALY} & set(re.split(r"[^a-z]+", picture.stem.lower()))
         if len(words) != 1:

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def rewrite_spec(folder: Path, spec: Mapping[str, Any]) -> None:
         part.replace(folder / SPEC)
         _sync(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InvalidInput(f"{folder}: cannot be written ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):  # the folder itself may be what cannot be written
+            part.unlink(missing_ok=True)
 
 
 def _as_text(spec: Mapping[str, Any]) -> str:

@@ -32,6 +32,8 @@ from edged.training.samples import Dataset, Sample
 
 FEW = 10
 """Normal pictures below which training warns."""
+LEAST_SIDE = 16
+"""Pixels of a picture; a smaller one shows no part."""
 COPIES = 1
 """Augmented copies of each picture, in addition to itself."""
 BASIS = 48
@@ -96,6 +98,11 @@ class Reader:
         """
         data = _bytes(sample.path)
         found = imaging.decode_for(data, str(sample.path), self.size)
+        if min(found.shape) < LEAST_SIDE:
+            raise BadImage(
+                f"{sample.path}: has {found.shape[1]}x{found.shape[0]} pixels; at least "
+                f"{LEAST_SIDE} a side are needed."
+            )
         self.sizes.add(found.shape)
         digest = hashlib.sha256(data).hexdigest()
         mask = "" if sample.mask is None else hashlib.sha256(_bytes(sample.mask)).hexdigest()

@@ -14,6 +14,7 @@ from edged.training.samples import Sample
 from edged.wire.manifest import ANOMALY, META, SOURCE, entry_of, kind_of, source_of
 
 BACKGROUND = "background"
+SHOWN = 200  # characters of a reference, in an error
 PARENTS = 2  # the service's own tutorial names pictures relative to the manifest's parent
 
 
@@ -92,10 +93,15 @@ def _find(manifest: Path, where: str, key: str, reference: str) -> Path:
     else:
         tails = [Path(reference)]
     bases = [manifest.parent, *manifest.absolute().parent.parents[:PARENTS]]
-    for tail in tails:
-        for base in bases:
-            if (base / tail).is_file():
-                return base / tail
+    for place in (base / tail for tail in tails for base in bases):
+        try:
+            if place.is_file():
+                return place
+        except OSError as error:  # a folder that may not be entered, a name that is too long
+            raise BadDataset(
+                f"{where}: {key} names {reference[:SHOWN]}, which cannot be looked for "
+                f"({error.strerror}): correct the line, or the rights of the folder."
+            ) from error
     raise BadDataset(
         f"{where}: {key} names {reference}, which is not here: put it in {manifest.parent} or a "
         "folder above it, or correct the line."

@@ -263,7 +263,8 @@ def mask_overlay(mask: npt.NDArray[np.uint8], colors: Sequence[str]) -> Image:
     table = np.full((256, 3), 255, np.uint8)
     for index, color in enumerate(colors, 1):
         table[index] = tuple(bytes.fromhex(color[1:])[::-1])
-    return np.ascontiguousarray(table[mask])
+    layers = _cv2().cvtColor(mask, _cv2().COLOR_GRAY2BGR)
+    return np.ascontiguousarray(_cv2().LUT(layers, table[None]))
 
 
 def heatmap_overlay(image: Image, heatmap: Floats) -> Image:

@@ -7,9 +7,13 @@ an answer at once.
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edged import imaging
 from edged.control.models import hosted_name, status_of
@@ -66,6 +70,18 @@ def detect(service: Service, call: Call) -> dict[str, Any]:
     if verdict.mask is not None:
         live = service.hosting.hosted(hosted_name(row))
         classes = live.spec.classes if live is not None and live.spec is not None else ()
-        colors = [each.color for each in classes]
-        result["AnomalyMask"] = imaging.encoded_png(imaging.mask_overlay(verdict.mask, colors))
+        result["AnomalyMask"] = _drawn(verdict.mask, tuple(each.color for each in classes))
     return {"DetectAnomalyResult": result}
+
+
+def _drawn(mask: npt.NDArray[np.uint8], colors: tuple[str, ...]) -> bytes:
+    """The mask as PNG; most parts are good, and all their masks are one white picture."""
+    if not mask.any():
+        height, width = mask.shape
+        return _blank(height, width)
+    return imaging.encoded_png(imaging.mask_overlay(mask, colors))
+
+
+@functools.lru_cache(maxsize=16)
+def _blank(height: int, width: int) -> bytes:
+    return imaging.encoded_png(np.full((height, width, 3), 255, np.uint8))

@@ -1,0 +1,100 @@
+"""How long descriptions and lists take with 1,000 projects, 100 models and 16,000 entries.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/rest_lists.py
+
+Asks through the whole way of a request (signature, checks, catalog), without a port between.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from edged.control.chain import Chain
+from edged.control.service import Service
+from edged.control.surface import BEHAVIOURS
+from edged.control.throttle import Throttle
+from edged.core.observer import Observer
+from edged.core.workers import Crew, Deadline
+from edged.lookout import HostedModels
+from edged.pipeline.host import Host
+from edged.store.buckets import Buckets
+from edged.store.catalog import Catalog, Entry, Scope
+from edged.store.credentials import Credentials
+from edged.store.database import Database
+from edged.store.jobs import Jobs
+from edged.store.models import Models
+from tests.control_client import signed
+
+SCOPE = Scope("123456789012", "us-east-1")
+ROUNDS = 200
+ASKED = (
+    "/projects?maxResults=100",
+    "/projects/p500",
+    "/projects/p0/models?maxResults=100",
+    "/projects/p0/models/latest",
+    "/projects/p0/datasets/train",
+    "/projects/p0/datasets/train/entries?maxResults=100",
+    "/projects/p0/datasets/train/entries?maxResults=100&anomalyClass=anomaly",
+    "/projects/p0/datasets/train/entries?sourceRefContains=IMG_15999",
+)
+
+
+def filled(state: Path) -> Service:
+    """A catalog with much in it."""
+    database = Database(state / "catalog.sqlite")
+    database.open()
+    catalog, models = Catalog(database), Models(database)
+    with catalog.transaction():
+        for number in range(1000):
+            project = catalog.add_project(SCOPE, f"p{number}", 1.0)
+            if project is None or number:
+                continue
+            row = catalog.add_dataset(project, "train", "CREATE_COMPLETE", "", 1.0)
+            if row is None:
+                continue
+            lines = (
+                (f"s3://parts/IMG_{n}.jpg", "normal" if n % 3 else "anomaly") for n in range(16_000)
+            )
+            entries = (
+                Entry(source, json.dumps({"source-ref": source, "x": "y" * 300}), kind)
+                for source, kind in lines
+            )
+            catalog.put_entries(row.id, entries, 1.0)
+            for _ in range(100):
+                facts = {"output": {"Bucket": "b", "Prefix": ""}}
+                models.add(project, "TRAINED", "", facts, 1.0)
+    host = Host([], Crew(), Observer(), Deadline())
+    return Service(
+        catalog, models, Jobs(database), Buckets(state), HostedModels(host, state, 8),
+        state / "models", lambda: None,
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Print p50 and p99 of each question, in milliseconds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        state = Path(scratch)
+        service = filled(state)
+        keys = Credentials(state / "credentials.json")
+        key = keys.create(["*"], ["*"])
+        chain = Chain(service, BEHAVIOURS, keys.find, Throttle(0.0), [])
+        for asked in ASKED:
+            request = signed("GET", f"/2020-11-20{asked}", (key.key_id, key.secret, None))
+            times = []
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                answer = chain.handle(request)
+                times.append((time.perf_counter() - began) * 1e3)
+                if answer.code != 200:
+                    raise SystemExit(f"{asked}: {answer.code}")
+            times.sort()
+            print(f"{times[ROUNDS // 2]:7.2f} {times[int(ROUNDS * 0.99)]:7.2f} ms  {asked}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

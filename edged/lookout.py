@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.config import RestConfig, split_address
-from edged.control import imports, packaging, trainings
+from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
 from edged.control.models import hosted_name, model_folder
@@ -75,13 +75,14 @@ class HostedModels:
                     resource,
                 )
             _check_memory(folder, resource)
-            if self._known(name) is None:
+            if self._known(name) is not None:
+                self._host.remove(name)  # it failed; it may come back with other units
 
-                def recipes(spec: ModelSpec) -> list[choose.Recipe]:
-                    return choose.recipes(folder, spec, "auto", 1, self._state)
+            def recipes(spec: ModelSpec) -> list[choose.Recipe]:
+                return choose.recipes(folder, spec, "auto", 1, self._state)
 
-                read = partial(read_spec, folder, name)
-                self._host.add(Hosting(name, folder, read, recipes, units, most))
+            read = partial(read_spec, folder, name)
+            self._host.add(Hosting(name, folder, read, recipes, units, most))
             self._host.start(name)
             self._given[name] = most
 
@@ -231,11 +232,10 @@ class Lookout:
             worker.beat(UNHOST_SECONDS)
             imports.settle(service, worker.stop.is_set)
             packaging.settle(service)
-            for row in service.models.having("TRAINED"):
-                try:
-                    service.hosting.unhost(hosted_name(row))
-                except WrongState as error:
-                    log.warning("model %s: %s", hosted_name(row), error)
+            try:
+                models.settle(service)
+            except WrongState as error:
+                log.warning("a model could not be stopped, and is tried again: %s", error)
             worker.beat()
             self._work.wait(IDLE_SECONDS)
 

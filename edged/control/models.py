@@ -1,8 +1,9 @@
 """CreateModel, ListModels, DescribeModel, DeleteModel, StartModel, StopModel.
 
-A row holds what is wanted and what has settled: TRAINING, TRAINED, TRAINING_FAILED, and HOSTED for
-a model that shall be hosted, also after a restart. What the daemon does with a hosted one right now
-is asked of it: the status that is told is a projection of both.
+A row holds what is wanted and what has settled: TRAINING, TRAINED, TRAINING_FAILED, HOSTED for a
+model that shall be hosted, also after a restart, and STOPPING_HOSTING until it no longer is. What
+the daemon does with a hosted one right now is asked of it: the status that is told is a projection
+of both.
 
 Choices where nothing is documented: minima of pictures and an unknown key are ValidationException
 at once, since nothing is gained by finding out later; faults of pictures are found in training.
@@ -33,6 +34,7 @@ from edged.store.models import ModelRow
 TRAINING = "The model is being trained."
 TRAINED = "Training completed successfully."
 STARTING = "The model is starting."
+STOPPING = "The model is stopping."
 NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
 
 
@@ -169,9 +171,16 @@ def stop(service: Service, call: Call) -> dict[str, Any]:
     with service.catalog.transaction():
         _, row = model_of(service, call)
         _moved(service, row, Event.STOP)
-        service.models.set(row, "TRAINED", TRAINED, row.facts)
+        service.models.set(row, "STOPPING_HOSTING", STOPPING, row.facts)
     service.wake()
     return {"Status": ModelStatus.STOPPING_HOSTING.value}
+
+
+def settle(service: Service) -> None:
+    """End the hosting of every model that was stopped, behind the answer."""
+    for row in service.models.having("STOPPING_HOSTING"):
+        service.hosting.unhost(hosted_name(row))
+        service.models.set(row, "TRAINED", TRAINED, row.facts)
 
 
 def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
@@ -181,8 +190,8 @@ def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
     if live is None:
         lost = settled is ModelStatus.HOSTED
         return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
-    if settled is not ModelStatus.HOSTED:  # it was stopped; whoever stops it is at work
-        return ModelStatus.STOPPING_HOSTING, "The model is stopping."
+    if settled is not ModelStatus.HOSTED:
+        return settled, row.message
     return live.status, live.message
 
 

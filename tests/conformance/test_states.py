@@ -164,7 +164,7 @@ def model_in(world: World, status: ModelStatus) -> None:
     settled = {S.TRAINING, S.TRAINED, S.TRAINING_FAILED, S.DELETING}
     row_status = status.value if status in settled else "HOSTED"
     if status is S.STOPPING_HOSTING:
-        row_status = "TRAINED"
+        row_status = status.value
     world.stage.status = None if status in settled else status
     facts = {"output": {"Bucket": "bucket", "Prefix": ""}, "units": 1, "most": 1}
     service.models.add(project, row_status, "", facts, 1.0)

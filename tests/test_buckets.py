@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,41 +12,14 @@ import pytest
 
 from edged.core.errors import EdgedError, InvalidInput, NotFound
 from edged.store.buckets import BucketError, Buckets, S3Service, split
-
-ANSWER_SECONDS = 30.0
+from tests.s3_server import s3_server
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of moto's S3 server, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=out, stderr=out,
-        )  # fmt: skip
-        try:
-            until_it_answers(port, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.kill()
-            server.wait()
-
-
-def until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
-    import time
-
-    end = time.monotonic() + ANSWER_SECONDS
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-            return
-        except OSError:
-            continue
-    pytest.fail("moto's S3 server did not start")
+    """The address of an S3 server."""
+    with s3_server(tmp_path_factory.mktemp("moto")) as address:
+        yield address
 
 
 @pytest.fixture

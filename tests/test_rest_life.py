@@ -24,15 +24,18 @@ from edged.cli import main
 from edged.config import Config, RestConfig
 from edged.store.credentials import Credentials
 from edged.wire.spec import read_spec
+from tests.s3_server import s3_server
 
 PATIENCE = 90.0
 
 
 @contextmanager
-def daemon(state: Path) -> Iterator[Any]:
+def daemon(state: Path, s3: str | None = None) -> Iterator[Any]:
     """A daemon with the API on a free port; boto3 pointed at it."""
     port = _free_port()
-    rest = RestConfig(listen=f"127.0.0.1:{port}", calls_per_second=0, units=4)
+    rest = RestConfig(
+        listen=f"127.0.0.1:{port}", calls_per_second=0, units=4, s3=s3 is not None, s3_endpoint=s3
+    )
     app = App(Config(state_dir=state, rest=rest))
     thread = threading.Thread(target=app.run, kwargs={"signals": False})
     thread.start()
@@ -202,3 +205,32 @@ def test_a_whole_life_and_a_restart_in_its_middle(tmp_path: Path) -> None:
         aws.delete_project(**at)
     lines = (state / "audit.log").read_text().splitlines()
     assert {json.loads(line)["operation"] for line in lines} >= {"StartModel", "DeleteProject"}
+
+
+def test_a_model_is_trained_from_a_bucket_of_an_s3_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    bucket, key = fill(tmp_path / "elsewhere")
+    with s3_server(tmp_path) as address:
+        s3 = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
+        s3.create_bucket(Bucket="parts")
+        for path in bucket.iterdir():
+            s3.upload_file(str(path), "parts", path.name)
+        at = {"ProjectName": "flange"}
+        with daemon(tmp_path / "state", address) as aws:
+            aws.create_project(**at)
+            source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
+            aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
+            until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+            aws.create_model(**at, OutputConfig={"S3Location": {"Bucket": "parts"}})
+            told = until(lambda: aws.describe_model(**at, ModelVersion="latest"), "TRAINED")
+        where = told["EvaluationResult"]
+        assert where == {"Bucket": "parts", "Key": "EvaluationResult-flange-1.json"}
+        result = json.loads(s3.get_object(**where)["Body"].read())
+        metrics = result["AggregatedEvaluationResults"]["Metrics"]
+        assert metrics["F1Score"] == told["Performance"]["F1Score"]
+        lines = s3.get_object(**told["EvaluationManifest"])["Body"].read().decode().splitlines()
+        assert len(lines) == result["EvaluationDetails"]["NumberOfTestingImages"] == 6
+    assert not list((tmp_path / "state" / "models").rglob("images/*"))  # copies do not stay

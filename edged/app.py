@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
@@ -213,14 +214,14 @@ class App:
         return sinks
 
     def _hosting(self, model: ModelConfig) -> Hosting:
-        def recipes(spec: ModelSpec) -> list[choose.Recipe]:
+        def recipes(folder: Path, spec: ModelSpec) -> list[choose.Recipe]:
             cache = self._config.state_dir
-            return choose.recipes(model.path, spec, model.engine, model.batch or 1, cache)
+            return choose.recipes(folder, spec, model.engine, model.batch or 1, cache)
 
         return Hosting(
             model.name,
-            model.path,
-            partial(read_spec, model.path, model.name),
+            lambda: model.path,
+            partial(read_spec, name=model.name),
             recipes,
             model.units,
             model.max_units,

@@ -11,13 +11,11 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edged import __version__
+from edged import __version__, keeper
 from edged.core.errors import ConfigError, EdgedError, InvalidInput
-
-if TYPE_CHECKING:
-    from edged.core.protocols import Progress
+from edged.printing import Bar, print_report
 
 ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
 
@@ -78,18 +76,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     _add_training(commands)
-    _add_credentials(commands)
-    bring = commands.add_parser("import", help="install a packaged model on this box")
-    bring.add_argument("bundle", type=Path)
-    bring.add_argument("--output", type=Path, required=True, metavar="MODEL")
-    signer = bring.add_mutually_exclusive_group(required=True)
-    signer.add_argument("--key", metavar="KEY", help="of the box that packaged it; see signing-key")
-    signer.add_argument("--any-key", action="store_true", help="whoever packaged it")
-    bring.add_argument("--json", action="store_true")
-    bring.set_defaults(command=_import)
-    key = commands.add_parser("signing-key", help="the key that other boxes know this one by")
-    key.add_argument("--config", type=Path, required=True, metavar="F")
-    key.set_defaults(command=_signing_key)
+    keeper.add_commands(commands)
     detect = commands.add_parser("detect", help="judge pictures")
     detect.add_argument("model", type=Path)
     detect.add_argument("images", type=Path, nargs="+", help="files or folders")
@@ -134,91 +121,6 @@ def _add_training(commands: Any) -> None:
     evaluate.add_argument("--engine", choices=ENGINES, default="auto")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(command=_evaluate)
-
-
-def _add_credentials(commands: Any) -> None:
-    keys = commands.add_parser("credentials", help="access keys of the API")
-    keys.add_argument("--config", type=Path, required=True, metavar="F")
-    keys.add_argument("--json", action="store_true")
-    deeds = keys.add_subparsers(required=True, metavar="create | list | revoke")
-    create = deeds.add_parser("create", help="make a key; its secret is shown once")
-    create.add_argument(
-        "--action",
-        action="append",
-        metavar="PATTERN",
-        help="as lookoutvision:Detect*; may be repeated (default: all)",
-    )
-    create.add_argument(
-        "--region",
-        action="append",
-        metavar="PATTERN",
-        help="as us-east-1 or eu-*; may be repeated (default: all)",
-    )
-    create.add_argument("--account", default="123456789012", help="12 digits")
-    create.add_argument("--hours", type=float, help="a session with a token, for so long")
-    create.add_argument("--note", default="", help="who has it")
-    create.set_defaults(command=_credentials, deed="create")
-    show = deeds.add_parser("list", help="all keys, without their secrets")
-    show.set_defaults(command=_credentials, deed="list")
-    revoke = deeds.add_parser("revoke", help="make a key useless from now on")
-    revoke.add_argument("key_id")
-    revoke.set_defaults(command=_credentials, deed="revoke")
-
-
-def _credentials(arguments: argparse.Namespace) -> int:
-    from datetime import timedelta
-
-    from edged import config as configuration
-    from edged.store.credentials import Credentials
-
-    state = configuration.load(arguments.config).state_dir
-    state.mkdir(parents=True, exist_ok=True, mode=0o750)
-    keys = Credentials(state / "credentials.json")
-    if arguments.deed == "revoke":
-        keys.revoke(arguments.key_id)
-        _report({"revoked": arguments.key_id}, arguments.json)
-        return 0
-    if arguments.deed == "list":
-        shown = [
-            {"key_id": k.key_id, "account": k.account, "actions": list(k.actions),
-             "regions": list(k.regions), "expires": k.expires, "note": k.note}
-            for k in keys.all()
-        ]  # fmt: skip
-        _report({"keys": shown}, arguments.json)
-        return 0
-    if arguments.hours is not None and not 0 < arguments.hours <= 24 * 366:
-        raise InvalidInput(f"hours {arguments.hours}: give a number above 0, up to {24 * 366}.")
-    made = keys.create(
-        arguments.action or ["lookoutvision:*"],
-        arguments.region or ["*"],
-        arguments.account,
-        timedelta(hours=arguments.hours) if arguments.hours else None,
-        arguments.note,
-    )
-    shown_once = {"key_id": made.key_id, "secret": made.secret, "session_token": made.token}
-    _report(shown_once, arguments.json)
-    return 0
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from edged.store import bundle
-    from edged.wire.spec import read_spec
-
-    trusted = None if arguments.any_key else arguments.key
-    found = bundle.install(arguments.bundle, arguments.output, trusted)
-    read_spec(arguments.output)
-    shown = ("component", "component_version", "model_arn", "key")
-    _report({key: found[key] for key in shown}, arguments.json)
-    return 0
-
-
-def _signing_key(arguments: argparse.Namespace) -> int:
-    from edged import config as configuration
-    from edged.store import bundle
-
-    state = configuration.load(arguments.config).state_dir
-    print(bundle.public_text(bundle.signing_key(state / "signing.key")))
-    return 0
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
@@ -283,7 +185,7 @@ def _train(arguments: argparse.Namespace) -> int:
     }
     job = TrainingJob(request, arguments.memory)
     try:
-        with _Bar(arguments.json) as bar:
+        with Bar(arguments.json) as bar:
             report = job.run(bar.show)
     finally:
         if cache.exists():
@@ -291,7 +193,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"edged: features are kept in {cache}: the same command goes on from there.",
                 file=sys.stderr,
             )
-    _report(report, arguments.json)
+    print_report(report, arguments.json)
     return 0
 
 
@@ -306,18 +208,18 @@ def _threshold(arguments: argparse.Namespace) -> int:
         arguments.confidence,
         arguments.reason,
     )
-    _report(report, arguments.json)
+    print_report(report, arguments.json)
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from edged import workbench
 
-    with _Bar(arguments.json) as bar:
+    with Bar(arguments.json) as bar:
         report = workbench.evaluate(
             arguments.model, arguments.images, arguments.engine, bar.show, arguments.report
         )
-    _report(report, arguments.json)
+    print_report(report, arguments.json)
     return 0
 
 
@@ -337,62 +239,6 @@ def _detect(arguments: argparse.Namespace) -> int:
             word = "NOT OK" if found["DetectAnomalyResult"]["IsAnomalous"] else "OK"
             print(f"{word:7}{found['score']:.4f}  {found['name']}", flush=True)
     return 1 if failed else 0
-
-
-def _report(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report))
-        return
-    for key, value in report.items():
-        if value in ([], {}):
-            continue
-        name = key.replace("_", " ")
-        if isinstance(value, dict):
-            print(f"{name:20} {', '.join(f'{k} {_short(v)}' for k, v in value.items())}")
-        elif isinstance(value, list) and not isinstance(value[0], float):
-            print(name)
-            for row in value:
-                cells = row.items() if isinstance(row, dict) else [("", row)]
-                print("    " + ", ".join(f"{k} {_short(v)}".strip() for k, v in cells))
-        else:
-            print(f"{name:20} {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, list):
-        return " to ".join(map(_short, value))
-    return "-" if value is None else str(value)
-
-
-class _Bar:
-    """A progress bar on standard error; silent when it is no terminal or JSON was asked for."""
-
-    def __init__(self, silent: bool) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as Bars
-
-        console = Console(stderr=True, quiet=silent)
-        self._bars = Bars(
-            console=console, transient=True, disable=silent or not console.is_terminal
-        )
-        self._stages: dict[str, Any] = {}
-        self.show: Progress = self._show
-
-    def __enter__(self) -> _Bar:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def _show(self, stage: str, done: int, total: int, **facts: Any) -> None:
-        if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total)
-        speed = facts.get("per_second")
-        words = f"{stage}, {speed:.0f}/s" if speed else stage
-        self._bars.update(self._stages[stage], completed=done, total=total, description=words)
 
 
 if __name__ == "__main__":

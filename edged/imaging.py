@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -196,17 +196,12 @@ def _number(data: bytes | memoryview, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "big")
 
 
-def read(path: Path) -> Image:
-    """Decode a picture file. Raises BadImage, also when the file cannot be read."""
-    return decode(_bytes(path), str(path))
+Opener: TypeAlias = Callable[[Path], bytes]
+"""Gives a picture file's encoded bytes; raises BadImage."""
 
 
-def read_for(path: Path, size: tuple[int, int]) -> Decoded:
-    """Decode a picture file for (height, width) as `decode_for` does. Raises as `read` does."""
-    return decode_for(_bytes(path), str(path), size)
-
-
-def _bytes(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """The Opener of files that lie as they are."""
     try:
         if path.exists() and not path.is_file():
             raise BadImage(f"{path}: is not a file.")  # a pipe would block for ever
@@ -214,6 +209,16 @@ def _bytes(path: Path) -> bytes:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BadImage(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def read(path: Path, opener: Opener = content) -> Image:
+    """Decode a picture file. Raises BadImage, also when the file cannot be read."""
+    return decode(opener(path), str(path))
+
+
+def read_for(path: Path, size: tuple[int, int], opener: Opener = content) -> Decoded:
+    """Decode a picture file for (height, width) as `decode_for` does. Raises as `read` does."""
+    return decode_for(opener(path), str(path), size)
 
 
 def resize_into(image: Image, out: Image) -> None:

@@ -19,7 +19,7 @@ from edged.config import RestConfig, split_address
 from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
-from edged.control.models import hosted_name, model_folder
+from edged.control.models import hosted_name
 from edged.control.server import RestServer
 from edged.control.service import Quotas, Service
 from edged.control.surface import BEHAVIOURS
@@ -37,7 +37,9 @@ from edged.store.catalog import Catalog
 from edged.store.credentials import Credentials
 from edged.store.database import Database
 from edged.store.jobs import Jobs
+from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.scratch import Scratch
 from edged.wire.spec import MODEL, read_spec
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,14 @@ class HostedModels:
         self._lock = threading.Lock()
         self._given: dict[str, int] = {}
 
-    def host(self, name: str, folder: Path, units: int, most: int) -> None:
+    def host(
+        self,
+        name: str,
+        folder: Path,
+        units: int,
+        most: int,
+        opened: Callable[[], Path] | None = None,
+    ) -> None:
         """Begin to host; see control.service.Hosting."""
         resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
         with self._lock:
@@ -78,11 +87,12 @@ class HostedModels:
             if self._known(name) is not None:
                 self._host.remove(name)  # it failed; it may come back with other units
 
-            def recipes(spec: ModelSpec) -> list[choose.Recipe]:
-                return choose.recipes(folder, spec, "auto", 1, self._state)
+            def recipes(place: Path, spec: ModelSpec) -> list[choose.Recipe]:
+                return choose.recipes(place, spec, "auto", 1, self._state)
 
-            read = partial(read_spec, folder, name)
-            self._host.add(Hosting(name, folder, read, recipes, units, most))
+            read = partial(read_spec, name=name)
+            where = opened or (lambda: folder)
+            self._host.add(Hosting(name, where, read, recipes, units, most))
             self._host.start(name)
             self._given[name] = most
 
@@ -193,6 +203,9 @@ class Lookout:
         folder.mkdir(mode=0o750, exist_ok=True)
         root = config.buckets or self._state / "buckets"
         root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        scratch = Scratch(self._state)
+        scratch.empty()
+        stack.callback(scratch.empty)
         s3 = S3Service(config.s3_endpoint, config.s3_region) if config.s3 else None
         service = Service(
             Catalog(database),
@@ -201,6 +214,8 @@ class Lookout:
             Buckets(root, s3),
             HostedModels(self._host, self._state, config.units),
             folder,
+            Keyring(self._state / "keyring.json"),
+            scratch,
             self._wake,
             Quotas(projects=config.max_projects, trainings=config.max_trainings),
         )
@@ -219,10 +234,7 @@ class Lookout:
     def _host_again(self, service: Service) -> None:
         for row in service.models.having("HOSTED"):
             try:
-                service.hosting.host(
-                    hosted_name(row), model_folder(service, row), row.facts["units"],
-                    row.facts["most"],
-                )  # fmt: skip
+                models.host(service, row, row.facts["units"], row.facts["most"])
             except EdgedError as error:
                 log.error("model %s is not hosted again: %s", hosted_name(row), error)
 

@@ -8,16 +8,17 @@ the same verdict here and on the line.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged import imaging
-from edged.core.errors import BadImage, InvalidInput, NotFound
+from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
-from edged.imaging import Decoded
+from edged.imaging import Decoded, Opener
 from edged.pipeline.decide import decide
 from edged.pipeline.host import check_size
 from edged.pipeline.infer import predict
@@ -26,6 +27,7 @@ from edged.wire.results import detect_anomaly_result
 from edged.wire.spec import GOLDEN, read_spec
 
 if TYPE_CHECKING:
+    from edged.store.sealing import Closet
     from edged.training.budget import Budget
 
 
@@ -83,11 +85,12 @@ def train(
     side: int | None = None,
     backbone: Path | None = None,
     cache: Path | None = None,
+    opener: Opener = imaging.content,
 ) -> dict[str, Any]:
     """Train a model folder from a folder of pictures or a manifest; the trainer's report.
 
     backbone: an ONNX file instead of EfficientNet-Lite0, see training/plug.py. cache: where a
-    training that is cut off leaves its features for the next one.
+    training that is cut off leaves its features for the next one. opener: how pictures are read.
     """
     if seed < 0:
         raise InvalidInput(f"seed {seed}: give a whole number from 0.")
@@ -97,7 +100,7 @@ def train(
     from edged.training.plug import load_network
 
     network = load_network(backbone, choose.extractor) if backbone else EfficientNetLite0()
-    dataset = read_dataset(images, split="train")
+    dataset = read_dataset(images, split="train").opened_by(opener)
     return fit(
         dataset,
         output,
@@ -114,23 +117,43 @@ def train(
 
 
 def train_and_judge(
-    images: Path, output: Path, test: Path, progress: Progress, **more: Any
+    images: Path,
+    output: Path,
+    test: Path,
+    progress: Progress,
+    sealed: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Train as `train` does, and judge the manifest `test` with the new model.
 
     The report has two more members: `test`, the figures, and `judged`, for each picture that could
-    be judged [path, is_anomalous, score, rejected].
+    be judged [path, is_anomalous, score, rejected]. sealed: `folder`, whose files are sealed, and
+    their `key`, of store/sealing.py.
     """
+    from edged.store.sealing import Closet, DataKey
     from edged.training.dataset import read_dataset
     from edged.training.evaluate import figures, tally
 
-    report = train(images, output, progress=progress, **more)
+    opener = imaging.content
+    if sealed is not None:
+        closet = Closet(Path(sealed["folder"]), DataKey.from_text(sealed["key"]))
+        opener = partial(_unsealed, closet)
+    report = train(images, output, progress=progress, opener=opener, **more)
     with Judge(output, "onnxruntime") as judge:
-        found = tally(
-            read_dataset(test, split="test"), judge, progress, judge.spec.classes, judge.size
-        )
+        dataset = read_dataset(test, split="test").opened_by(opener)
+        found = tally(dataset, judge, progress, judge.spec.classes, judge.size)
     judged = [[str(p.path), p.is_anomalous, p.score, p.rejected] for p in found.pictures]
     return {**report, "test": figures(found), "judged": judged}
+
+
+def _unsealed(closet: Closet, path: Path) -> bytes:
+    """An Opener."""
+    try:
+        return closet.opened(path)
+    except OSError as error:
+        raise BadImage(f"{path}: cannot be read ({error.strerror}).") from error
+    except ModelError as error:
+        raise BadImage(str(error)) from None
 
 
 def set_threshold(

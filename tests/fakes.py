@@ -262,8 +262,8 @@ class Line:
         self.records = Records()
         self._all = loaders
         self._loaders = list(loaders)
-        recipes = lambda _spec: [self._load]  # noqa: E731 - one word of Hosting
-        hosting = Hosting("m", Path(), read, recipes, units, max_units, queue)
+        recipes = lambda *_: [self._load]  # noqa: E731 - one word of Hosting
+        hosting = Hosting("m", Path, lambda _: read(), recipes, units, max_units, queue)
         self.host = Host([hosting], self.crew, self.ears, self.deadline)
         self._captures: list[Capture] = []
         self._number = 0

@@ -26,7 +26,9 @@ from edged.store.catalog import Catalog
 from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
 from edged.store.jobs import Jobs
+from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.scratch import Scratch
 
 
 @dataclass
@@ -73,6 +75,8 @@ def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -
         Buckets(buckets),
         HostedModels(host, folder, 4),
         folder / "models",
+        Keyring(folder / "keyring.json"),
+        Scratch(folder),
         lambda: None,
         quotas or Quotas(projects=2000),
     )

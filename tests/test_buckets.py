@@ -44,8 +44,14 @@ def test_an_s3_service_is_read_written_and_has_versions(s3: str, tmp_path: Path)
     assert bucket.read("a/m", first) == b"old"
     bucket.write("out/e.json", b"{}")
     assert direct.get_object(Bucket="parts", Key="out/e.json")["Body"].read() == b"{}"
-    fetched = bucket.fetch("a/m", tmp_path / "copy")
-    assert fetched.read_bytes() == b"new"
+    kept: list[bytes] = []
+
+    def keep(data: bytes) -> Path:
+        kept.append(data)
+        return tmp_path / "copy"
+
+    assert bucket.fetch("a/m", keep) == tmp_path / "copy"
+    assert kept == [b"new"]
     with pytest.raises(NotFound, match=r"s3://parts/absent: no such object"):
         bucket.read("absent")
     with pytest.raises(InvalidInput, match="more than the 2 bytes"):

@@ -290,7 +290,7 @@ def test_an_unknown_model_is_not_found_and_the_known_ones_are_named() -> None:
 
 def test_models_are_listed_by_name_whether_they_run_or_not() -> None:
     ears = Ears()
-    hostings = [Hosting(n, Path(), lambda: SPEC, lambda spec: [FakeLoader]) for n in "cab"]
+    hostings = [Hosting(n, Path, lambda _: SPEC, lambda *_: [FakeLoader]) for n in "cab"]
     host = Host(hostings, Crew(ears.worker_crashed), ears, Deadline())
     host.start("b")
     host.wait("b", PATIENCE)

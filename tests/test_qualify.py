@@ -55,8 +55,8 @@ def judge(folder: Path, spec: ModelSpec | None = None) -> float:
 def host(folder: Path) -> tuple[ModelStatus, str]:
     """Start the folder on a host; its status and message."""
     ears = Ears()
-    recipes = lambda spec: [partial(OnnxRuntimeLoader, folder / MODEL, spec)]  # noqa: E731
-    hosting = Hosting("flange", folder, partial(read_spec, folder), recipes)
+    recipes = lambda _, spec: [partial(OnnxRuntimeLoader, folder / MODEL, spec)]  # noqa: E731
+    hosting = Hosting("flange", lambda: folder, read_spec, recipes)
     hosts = Host([hosting], Crew(ears.worker_crashed), ears, Deadline())
     hosts.start("flange")
     seen = hosts.wait("flange", PATIENCE)

@@ -26,11 +26,20 @@ from edged.control.service import (
     page_token,
     project_of,
 )
-from edged.core.errors import InvalidInput, QuotaExceeded, Resource, WrongState
+from edged.core.errors import (
+    InvalidInput,
+    ModelError,
+    NotFound,
+    QuotaExceeded,
+    Resource,
+    WrongState,
+)
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.store.catalog import EntryFilter, Project
 from edged.store.models import ModelRow
+from edged.store.sealing import Closet, DataKey
 
+MODEL = "model"
 TRAINING = "The model is being trained."
 TRAINED = "Training completed successfully."
 STARTING = "The model is starting."
@@ -40,10 +49,12 @@ NOT_HOSTED = "The model could not be hosted again after a restart: start it, or 
 
 def create(service: Service, call: Call) -> dict[str, Any]:
     """A model in training, on the entries that the data sets have now."""
-    if call.get("KmsKeyId") is not None:
-        raise InvalidInput(
-            f"KmsKeyId {call['KmsKeyId']}: this box has no keyring: leave KmsKeyId out."
-        )
+    kms, master = call.get("KmsKeyId"), None
+    if kms is not None:
+        try:
+            master = service.keyring.find(kms)
+        except NotFound as error:
+            raise InvalidInput(str(error)) from None
     with service.catalog.transaction():
         project = project_of(service, call)
         data = _data(service, project)
@@ -60,13 +71,17 @@ def create(service: Service, call: Call) -> dict[str, Any]:
             "output": {"Bucket": where["Bucket"], "Prefix": where.get("Prefix", "")},
         }
         row = service.models.add(project, "TRAINING", TRAINING, facts, service.now())
-        folder = service.folder / str(row.id)
-        folder.mkdir(parents=True, exist_ok=True)
+        arn = model_arn(row.scope, row.project, row.version)
+        key = DataKey.new() if master is not None else None
+        if master is not None and key is not None:
+            facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
+            service.models.set(row, row.status, row.message, facts)
+        closet = Closet(service.folder / str(row.id), key)
+        closet.root.mkdir(parents=True, exist_ok=True)
         for kind, lines in data.items():
-            (folder / f"{kind}.manifest").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode())
         if call.get("Tags"):
-            tags = {tag["Key"]: tag["Value"] for tag in call["Tags"]}
-            service.catalog.set_tags(model_arn(row.scope, row.project, row.version), tags)
+            service.catalog.set_tags(arn, {tag["Key"]: tag["Value"] for tag in call["Tags"]})
     service.wake()
     return {"ModelMetadata": metadata(service, row)}
 
@@ -131,6 +146,7 @@ def describe(service: Service, call: Call) -> dict[str, Any]:
             "EvaluationManifest": facts.get("evaluation_manifest"),
             "EvaluationResult": facts.get("evaluation_result"),
             "EvaluationEndTimestamp": facts.get("evaluation_end"),
+            "KmsKeyId": facts.get("kms"),
             **(units if row.status == "HOSTED" else {}),
         }
     }
@@ -141,7 +157,7 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
     with service.catalog.transaction():
         _, row = model_of(service, call)
         _moved(service, row, Event.DELETE)
-        service.hosting.unhost(hosted_name(row))
+        _unhost(service, row)
         service.models.delete(row)
         arn = model_arn(row.scope, row.project, row.version)
         service.catalog.set_tags(arn, {})
@@ -162,7 +178,7 @@ def start(service: Service, call: Call) -> dict[str, Any]:
         _, row = model_of(service, call)
         _moved(service, row, Event.START)
         service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
-        service.hosting.host(hosted_name(row), model_folder(service, row), units, most)
+        host(service, row, units, most)
     return {"Status": ModelStatus.STARTING_HOSTING.value}
 
 
@@ -179,8 +195,30 @@ def stop(service: Service, call: Call) -> dict[str, Any]:
 def settle(service: Service) -> None:
     """End the hosting of every model that was stopped, behind the answer."""
     for row in service.models.having("STOPPING_HOSTING"):
-        service.hosting.unhost(hosted_name(row))
+        _unhost(service, row)
         service.models.set(row, "TRAINED", TRAINED, row.facts)
+
+
+def host(service: Service, row: ModelRow, units: int, most: int) -> None:
+    """Begin to host a trained model; see service.Hosting."""
+
+    def opened() -> Path:
+        place = service.scratch.place(_place(row))
+        closet_of(service, row).take_out(MODEL, place)
+        return place
+
+    sealed = opened if "data_key" in row.facts else None
+    folder = service.folder / str(row.id) / MODEL
+    service.hosting.host(hosted_name(row), folder, units, most, sealed)
+
+
+def _unhost(service: Service, row: ModelRow) -> None:
+    service.hosting.unhost(hosted_name(row))
+    service.scratch.remove(_place(row))
+
+
+def _place(row: ModelRow) -> str:
+    return f"hosted-{row.id}"
 
 
 def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
@@ -224,6 +262,18 @@ def hosted_name(row: ModelRow) -> str:
     return f"{row.scope.account}/{row.scope.region}/{row.project}/{row.version}"
 
 
-def model_folder(service: Service, row: ModelRow) -> Path:
-    """Where its model folder lies once it is trained."""
-    return service.folder / str(row.id) / "model"
+def closet_of(service: Service, row: ModelRow) -> Closet:
+    """The model's folder; its model folder is `MODEL` in it. Raises ModelError without its key."""
+    root, wrapped = service.folder / str(row.id), row.facts.get("data_key")
+    if wrapped is None:
+        return Closet(root, None)
+    try:
+        master = service.keyring.find(row.facts["kms"]).key
+    except NotFound:
+        raise ModelError(
+            f"The model {row.project}/{row.version} is encrypted, and the keyring has no key "
+            f"{row.facts['kms']} any more: bring back the keyring."
+        ) from None
+    return Closet(
+        root, DataKey.unwrapped(wrapped, master, model_arn(row.scope, row.project, row.version))
+    )

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from edged.control.models import model_folder, status_of
+from edged.control.models import MODEL, closet_of, status_of
 from edged.control.service import (
     PAGE,
     Call,
@@ -137,7 +137,15 @@ def _package(service: Service, row: JobRow) -> None:
         "model_arn": model_arn(row.scope, row.project, row.version),
         "target": row.facts["configuration"].get("TargetPlatform"),
     }
-    data = bundle.pack(model_folder(service, model), facts, _recipe(row, model), key)
+    closet, place = closet_of(service, model), f"package-{model.id}"
+    folder = closet.root / MODEL
+    try:
+        if closet.key is not None:  # what leaves the box is signed, and open
+            folder = service.scratch.place(place)
+            closet.take_out(MODEL, folder)
+        data = bundle.pack(folder, facts, _recipe(row, model), key)
+    finally:
+        service.scratch.remove(place)
     where = row.facts["configuration"]["S3OutputLocation"]
     name = f"{row.facts['component']}-{row.facts['component_version']}.edged.zip"
     service.buckets.bucket(where["Bucket"]).write(where.get("Prefix", "") + name, data)

@@ -21,7 +21,9 @@ from edged.core.types import Image, Inspection
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
 from edged.store.jobs import Jobs
+from edged.store.keyring import Keyring
 from edged.store.models import ModelRow, Models
+from edged.store.scratch import Scratch
 
 PAGE = 100
 
@@ -49,9 +51,17 @@ class Quotas:
 class Hosting(Protocol):
     """Where models are hosted, as the API sees it. Any thread."""
 
-    def host(self, name: str, folder: Path, units: int, most: int) -> None:
+    def host(
+        self,
+        name: str,
+        folder: Path,
+        units: int,
+        most: int,
+        opened: Callable[[], Path] | None = None,
+    ) -> None:
         """Begin to host a model folder with `units` units, growing to `most`; returns at once.
 
+        opened: lays an open copy of a sealed folder and says where; called when the model starts.
         Raises QuotaExceeded with the figure when units or memory do not suffice.
         """
 
@@ -76,6 +86,8 @@ class Service:
     hosting: Hosting
     folder: Path
     """Where the models' folders lie."""
+    keyring: Keyring
+    scratch: Scratch
     wake: Callable[[], None]
     quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], float] = time.time

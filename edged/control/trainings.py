@@ -14,15 +14,17 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edged import imaging
-from edged.control.models import TRAINED, model_folder
+from edged.control.models import MODEL, TRAINED, closet_of
 from edged.control.service import Service, model_arn
 from edged.core.errors import BadDataset, EdgedError
 from edged.store.buckets import split
 from edged.store.models import ModelRow
+from edged.store.sealing import Closet
 from edged.wire.manifest import ANOMALY, META, SOURCE, kind_of
 
 log = logging.getLogger(__name__)
@@ -62,40 +64,50 @@ def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], 
     scratch = service.folder / str(row.id)
     for name in ("images", "features"):
         shutil.rmtree(scratch / name, ignore_errors=True)
+    service.scratch.remove(_place(row))
 
 
 def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:
     """Train, write the evaluation, and give the model's facts."""
-    folder = service.folder / str(row.id)
-    sets = _sets(folder, row.id)
+    closet = closet_of(service, row)
+    # Of a sealed model, what lies open lies in memory; its features are not kept.
+    work = closet.root if closet.key is None else service.scratch.place(_place(row))
+    (closet.root / "images").mkdir(exist_ok=True)
+    sets = _sets(closet, row.id)
     sources: dict[str, Entry] = {}
     sizes: set[tuple[int, int]] = set()
     for kind, entries in sets.items():
-        local = [_local(service, folder, kind, n, e, sizes) for n, e in enumerate(entries)]
+        local = [_local(service, closet, kind, n, e, sizes) for n, e in enumerate(entries)]
         for mine, entry in zip(local, entries, strict=True):
             sources[mine[SOURCE]] = entry
         text = "\n".join(json.dumps(each) for each in local)
-        (folder / f"local-{kind}.manifest").write_text(text + "\n", encoding="utf-8")
-    output = model_folder(service, row)
-    report = train(
-        {
-            "images": str(folder / "local-train.manifest"),
-            "test": str(folder / "local-test.manifest"),
-            "output": str(output),
-            "cache": str(folder / "features"),
-            "name": f"{row.project}-{row.version}",
-            "seed": 0,
-        }
-    )
+        (work / f"local-{kind}.manifest").write_text(text + "\n", encoding="utf-8")
+    request = {
+        "images": str(work / "local-train.manifest"),
+        "test": str(work / "local-test.manifest"),
+        "output": str(work / MODEL),
+        "name": f"{row.project}-{row.version}",
+        "seed": 0,
+    }
+    if closet.key is None:
+        report = train({**request, "cache": str(work / "features")})
+    else:
+        sealed = {"folder": str(closet.root), "key": closet.key.text()}
+        report = train({**request, "sealed": sealed})
+        closet.take_in(work / MODEL, MODEL)
     return _evaluated(service, row, report, sources)
 
 
-def _sets(folder: Path, seed: int) -> dict[str, list[Entry]]:
+def _place(row: ModelRow) -> str:
+    return f"training-{row.id}"
+
+
+def _sets(closet: Closet, seed: int) -> dict[str, list[Entry]]:
     """Entries of the train and of the test set."""
     read = {
-        kind: [json.loads(line) for line in _text(folder / f"{kind}.manifest").splitlines()]
+        kind: [json.loads(line) for line in closet.read(f"{kind}.manifest").splitlines()]
         for kind in ("train", "test")
-        if (folder / f"{kind}.manifest").exists()
+        if (closet.root / f"{kind}.manifest").exists()
     }
     if "test" in read:
         return read
@@ -111,34 +123,28 @@ def _sets(folder: Path, seed: int) -> dict[str, list[Entry]]:
     return {"train": train, "test": test}
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
 def _local(
     service: Service,
-    folder: Path,
+    closet: Closet,
     kind: str,
     number: int,
     entry: Entry,
     sizes: set[tuple[int, int]],
 ) -> Entry:
     """The entry with files of this box in place of its references; checks its picture."""
-    images = folder / "images"
-    images.mkdir(exist_ok=True)
     local = dict(entry)
     for key, reference in entry.items():
         mask = key.endswith("-ref") and f"{key}{META}" in entry
         if key == SOURCE or (mask and isinstance(reference, str)):
             bucket, name = split(reference)
-            target = images / f"{kind}-{number}-{key}{Path(name).suffix.lower()}"
-            local[key] = str(service.buckets.bucket(bucket).fetch(name, target))
-    path, quotas = Path(local[SOURCE]), service.quotas
-    if path.stat().st_size > quotas.image_bytes:
+            keep = partial(closet.write, f"images/{kind}-{number}-{key}{Path(name).suffix.lower()}")
+            local[key] = str(service.buckets.bucket(bucket).fetch(name, keep))
+    data, quotas = _content(closet, Path(local[SOURCE]), entry[SOURCE]), service.quotas
+    if len(data) > quotas.image_bytes:
         raise BadDataset(
-            f"{entry[SOURCE]}: has {path.stat().st_size} bytes; {quotas.image_bytes} are allowed."
+            f"{entry[SOURCE]}: has {len(data)} bytes; {quotas.image_bytes} are allowed."
         )
-    height, width = imaging.read_for(path, (1, 1)).shape
+    height, width = imaging.decode_for(data, entry[SOURCE], (1, 1)).shape
     least, most = quotas.least_side, quotas.most_side
     if min(height, width) < least or max(height, width) > most:
         raise BadDataset(
@@ -149,6 +155,13 @@ def _local(
     if len(sizes) > 1:
         raise BadDataset("Images in the dataset must have the same dimensions.")
     return local
+
+
+def _content(closet: Closet, path: Path, reference: str) -> bytes:
+    try:
+        return closet.opened(path)
+    except OSError as error:
+        raise BadDataset(f"{reference}: cannot be read ({error.strerror}).") from error
 
 
 def _evaluated(

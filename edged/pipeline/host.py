@@ -44,12 +44,15 @@ IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """How one model is to be hosted. `recipes` load it, best first; all may raise EdgedErrors."""
+    """How one model is to be hosted; each step of a start in its order, all may raise EdgedErrors.
+
+    folder: makes sure that the model folder is there, and gives it; recipes: load it, best first.
+    """
 
     name: str
-    folder: Path
-    read: Callable[[], ModelSpec]
-    recipes: Callable[[ModelSpec], Sequence[Callable[[], EngineLoader]]]
+    folder: Callable[[], Path]
+    read: Callable[[Path], ModelSpec]
+    recipes: Callable[[Path, ModelSpec], Sequence[Callable[[], EngineLoader]]]
     units: int | None = None
     max_units: int | None = None
     queue: int = 16
@@ -227,10 +230,11 @@ class Host:
 
     def _bring_up(self, worker: Worker, model: _Model) -> None:
         hosting = model.hosting
-        spec = hosting.read()
+        folder = hosting.folder()
+        spec = hosting.read(folder)
         worker.beat(LOAD_SECONDS)
-        recipes = hosting.recipes(spec)
-        loader, off = first_qualified(recipes, spec, hosting.folder / "golden")
+        recipes = hosting.recipes(folder, spec)
+        loader, off = first_qualified(recipes, spec, folder / "golden")
         worker.beat()
         running = self._assemble(model, spec, loader)
         with self._lock:

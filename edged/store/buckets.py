@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -29,8 +29,8 @@ class Bucket(Protocol):
     def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
         """An object's bytes. Raises NotFound, InvalidInput, BucketError."""
 
-    def fetch(self, key: str, target: Path) -> Path:
-        """A file with the object: its own, or `target`. Raises as `read` does."""
+    def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
+        """A file with the object: its own, or what `keep` makes of its bytes. Raises as `read`."""
 
     def write(self, key: str, data: bytes) -> None:
         """Make or replace an object, whole or not at all. Raises InvalidInput, BucketError."""
@@ -60,7 +60,7 @@ class FolderBucket:
             raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
         return _bounded(data, most, self._shown(key))
 
-    def fetch(self, key: str, target: Path) -> Path:
+    def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
         """The object's own file."""
         path = self._path(key)
         if not path.is_file():
@@ -123,13 +123,15 @@ class S3Bucket:
         except Exception as error:
             raise self._refusal(error, shown) from error
 
-    def fetch(self, key: str, target: Path) -> Path:
-        """`target`, with a copy of the object."""
+    def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
+        """A copy of the object, kept."""
+        data = self.read(key)
         try:
-            target.write_bytes(self.read(key))
+            return keep(data)
         except OSError as error:
-            raise BucketError(f"{target}: cannot be written ({error.strerror}).") from error
-        return target
+            raise BucketError(
+                f"s3://{self._name}/{key}: no copy can be written ({error.strerror})."
+            ) from error
 
     def write(self, key: str, data: bytes) -> None:
         """Make or replace an object."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import hmac
-import json
-import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import InvalidInput, ModelError, NotFound
+from edged.store import private
 
 VERSION = 1
-MODE = 0o600
 ACCOUNT = "123456789012"
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
@@ -68,7 +66,7 @@ class Credentials:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: private.Stamp | None = None
         self._keys: Mapping[str, Credential] = {}
 
     def find(self, key_id: str) -> Credential | None:
@@ -125,58 +123,23 @@ class Credentials:
 
     def _current(self) -> Mapping[str, Credential]:
         with self._lock:
-            try:
-                status = self._path.stat()
-            except FileNotFoundError:
-                self._seen, self._keys = None, {}
-                return self._keys
-            except OSError as error:
-                raise ModelError(f"{self._path}: cannot be read ({error.strerror}).") from error
-            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if stamp != self._seen:
+            stamp = private.stamp(self._path)
+            if stamp is None or stamp != self._seen:
                 self._keys, self._seen = self._read(), stamp
             return self._keys
 
     def _read(self) -> Mapping[str, Credential]:
-        try:
-            if self._path.stat().st_mode & 0o077:
-                raise ModelError(
-                    f"{self._path}: others may read the secrets in it: chmod 600 it, and revoke "
-                    "keys that they may have seen."
-                )
-            data = json.loads(self._path.read_text(encoding="utf-8"))
-            if data["version"] != VERSION:
-                raise ModelError(f"{self._path}: was written by a newer edged.")
-            return {each["key_id"]: _credential(each) for each in data["keys"]}
-        except FileNotFoundError:
+        data = private.read(self._path, VERSION)
+        if data is None:
             return {}
-        except OSError as error:
-            raise ModelError(f"{self._path}: cannot be read ({error.strerror}).") from error
+        try:
+            return {each["key_id"]: _credential(each) for each in data["keys"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{self._path}: is damaged ({error}).") from error
 
     def _write(self, keys: Mapping[str, Credential]) -> None:
         data = {"version": VERSION, "keys": [asdict(each) for each in keys.values()]}
-        part = self._path.with_name(f".{self._path.name}.part")
-        try:
-            part.unlink(missing_ok=True)
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(data, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            _keep_owner(part, self._path.parent)
-            part.replace(self._path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise InvalidInput(f"{self._path}: cannot be written ({error.strerror}).") from error
-
-
-def _keep_owner(part: Path, folder: Path) -> None:
-    """Give the file to whoever owns the folder: root may make keys for the daemon's user."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.chown(part, owner.st_uid, owner.st_gid)
+        private.write(self._path, data)
 
 
 def _credential(found: Mapping[str, Any]) -> Credential:

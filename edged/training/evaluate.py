@@ -97,7 +97,7 @@ def tally(
     found.classes = {c.name: [0, 0, 0] for c in classes} if masks else {}
     for done, sample in enumerate(labelled, 1):
         try:
-            picture = _read(sample.path, size)
+            picture = _read(sample, size)
             verdict = judge(picture)
         except BadImage as error:
             found.skipped.append({"path": str(sample.path), "reason": str(error)})
@@ -110,8 +110,10 @@ def tally(
     return found
 
 
-def _read(path: Path, size: tuple[int, int] | None) -> Decoded:
-    return Decoded.whole(imaging.read(path)) if size is None else imaging.read_for(path, size)
+def _read(sample: Sample, size: tuple[int, int] | None) -> Decoded:
+    if size is None:
+        return Decoded.whole(imaging.read(sample.path, sample.opener))
+    return imaging.read_for(sample.path, size, sample.opener)
 
 
 def _count(

@@ -141,7 +141,7 @@ def _some_normal(dataset: Dataset, seed: int) -> list[Image]:
         if len(pictures) == PICTURES:
             break
         try:
-            pictures.append(_small(imaging.read(normal[index].path)))
+            pictures.append(_small(imaging.read(normal[index].path, normal[index].opener)))
         except BadImage:
             continue  # named when all pictures are described
     return pictures

@@ -282,7 +282,8 @@ def _golden(
 
 
 def _picture(data: Gathered, index: int) -> Image:
-    return imaging.read_for(data.samples[index].path, data.view.size).image
+    sample = data.samples[index]
+    return imaging.read_for(sample.path, data.view.size, sample.opener).image
 
 
 def _typical(scores: npt.NDArray[np.float64], chosen: Bools) -> list[int]:

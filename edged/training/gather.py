@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +95,7 @@ class Reader:
         Copies would stand on both sides of a fold and prove what they do not know. Raises
         BadImage, and BadDataset on two labels.
         """
-        data = _bytes(sample.path)
+        data = sample.opener(sample.path)
         found = imaging.decode_for(data, str(sample.path), self.size)
         if min(found.shape) < LEAST_SIDE:
             raise BadImage(
@@ -105,7 +104,7 @@ class Reader:
             )
         self.sizes.add(found.shape)
         digest = hashlib.sha256(data).hexdigest()
-        mask = "" if sample.mask is None else hashlib.sha256(_bytes(sample.mask)).hexdigest()
+        mask = "" if sample.mask is None else hashlib.sha256(sample.opener(sample.mask)).hexdigest()
         classes = f"{mask} {sample.defect} {sample.mask_names} {sample.mask_colors}"
         self.labels.append(f"{digest} {sample.is_anomalous} {classes}")
         twin = self.digests.setdefault(digest, sample)
@@ -125,13 +124,6 @@ def resized(image: Image, size: Size) -> Image:
     out = np.empty((*size, 3), np.uint8)
     imaging.resize_into(image, out)
     return out
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadImage(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def gather(
@@ -219,7 +211,9 @@ def _projection(
         if taken == total:
             break
         try:
-            image = resized(imaging.read_for(normal[index].path, view.size).image, view.size)
+            sample = normal[index]
+            found = imaging.read_for(sample.path, view.size, sample.opener)
+            image = resized(found.image, view.size)
         except BadImage:
             continue  # named when all pictures are described
         local, _ = extractor.run(image[None])

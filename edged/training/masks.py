@@ -120,7 +120,7 @@ def _layers(sample: Sample, classes: Sequence[DefectClass]) -> Layers | None:
     if sample.mask is None:
         return None
     layers = truth(sample, classes)
-    tall, wide = imaging.read_for(sample.path, (1, 1)).shape
+    tall, wide = imaging.read_for(sample.path, (1, 1), sample.opener).shape
     height, width = layers.shape[1:]
     if (height, width) != (tall, wide):
         raise BadDataset(

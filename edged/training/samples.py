@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from edged.imaging import Opener, content
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Sample:
     mask_colors: tuple[str, ...] | None = None
     mask_names: tuple[str, ...] | None = None
     """The class of each of `mask_colors`."""
+    opener: Opener = content
+    """How picture and mask are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class Dataset:
 
     samples: tuple[Sample, ...]
     kind: str
+
+    def opened_by(self, opener: Opener) -> Dataset:
+        """The same pictures, read in another way."""
+        return Dataset(tuple(replace(s, opener=opener) for s in self.samples), self.kind)
 
     @property
     def normal(self) -> tuple[Sample, ...]:

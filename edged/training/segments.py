@@ -105,7 +105,7 @@ def truth(sample: Sample, classes: Sequence[DefectClass]) -> npt.NDArray[np.bool
     """
     if sample.mask is None:
         raise BadImage(f"{sample.path}: has no mask.")
-    image = imaging.read(sample.mask).astype(np.uint32)
+    image = imaging.read(sample.mask, sample.opener).astype(np.uint32)
     packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
     layers = np.zeros((len(classes), *packed.shape), np.bool_)
     for index, known in enumerate(classes):
@@ -122,7 +122,7 @@ def stranger(sample: Sample) -> tuple[str, float] | None:
     """
     if sample.mask is None or sample.mask_colors is None:
         return None
-    image = imaging.read(sample.mask).astype(np.uint32)
+    image = imaging.read(sample.mask, sample.opener).astype(np.uint32)
     packed = (image[..., 2] << 16) | (image[..., 1] << 8) | image[..., 0]
     known = [0, 0xFFFFFF, *(int(colour[1:], 16) for colour in sample.mask_colors)]
     colours, counts = np.unique(packed[~np.isin(packed, known)], return_counts=True)

@@ -24,7 +24,9 @@ from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Entry, Scope
 from edged.store.database import Database
 from edged.store.jobs import Jobs
+from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.scratch import Scratch
 from tests.conformance.service_model import OPERATIONS, example, request
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -39,7 +41,7 @@ class Stage:
     status: ModelStatus | None = None
     calls: list[str] = field(default_factory=list)
 
-    def host(self, name: str, folder: Path, units: int, most: int) -> None:
+    def host(self, name: str, folder: Path, units: int, most: int, opened: Any = None) -> None:
         self.calls.append("host")
 
     def unhost(self, name: str) -> None:
@@ -91,7 +93,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     quotas = Quotas(single_normal=0, single_anomaly=0)
     service = Service(
         Catalog(database), Models(database), Jobs(database), Buckets(tmp_path / "buckets"), stage,
-        tmp_path / "models", lambda: None, quotas,
+        tmp_path / "models", Keyring(tmp_path / "keyring.json"), Scratch(tmp_path),
+        lambda: None, quotas,
     )  # fmt: skip
     yield World(service, stage)
     database.close()

@@ -97,7 +97,9 @@ def test_a_runtime_directory_on_a_disk_is_not_used_for_open_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))  # on a disk
-    assert not Scratch(tmp_path).place("a").is_relative_to(tmp_path)
+    scratch = Scratch(tmp_path)
+    assert not scratch.place("a").is_relative_to(tmp_path)
+    scratch.empty()
 
 
 def test_keys_are_made_listed_and_removed_from_the_command_line(

@@ -60,11 +60,10 @@ def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], 
         log.exception("model %s/%d: its training failed", row.project, row.version)
         message = "The training failed for a reason of the server's own; its log says why."
         status, facts = "TRAINING_FAILED", row.facts
-    service.models.set(row, status, message, facts)
-    scratch = service.folder / str(row.id)
     for name in ("images", "features"):
-        shutil.rmtree(scratch / name, ignore_errors=True)
+        shutil.rmtree(service.folder / str(row.id) / name, ignore_errors=True)
     service.scratch.remove(_place(row))
+    service.models.set(row, status, message, facts)
 
 
 def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:

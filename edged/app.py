@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,14 @@ from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCv
 from edged.core.errors import ConfigError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer, Observers
-from edged.core.protocols import Camera, Sink
-from edged.core.types import Inspection, ModelSpec
+from edged.core.protocols import Camera, HostedModel, Sink
+from edged.core.types import Inspection, Job, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
 from edged.ops.metrics import Metrics, MetricsServer
 from edged.ops.systemd import Notifier
 from edged.pipeline.capture import Capture
+from edged.pipeline.follow import Follower
 from edged.pipeline.host import Host, Hosting
 from edged.pipeline.publish import Publisher
 from edged.store.claim import claim
@@ -155,11 +157,13 @@ class App:
         stack.callback(host.close)
         self._start_models(host)
         self._start_api(stack, host, metrics)
+        followed = [n for c in config.cameras if c.project for n in host.versions(c.follows)]
+        self._settled(host, followed)
         for camera in config.cameras:
             capture = Capture(
                 camera.name,
                 open_camera(camera),
-                partial(host.offer, camera.model),
+                offer(host, camera),
                 publisher,
                 sequences.next,
                 self._crew,
@@ -233,16 +237,22 @@ class App:
         names = [m.name for m in self._config.models if m.autostart]
         for name in names:
             host.start(name)
-        self._notifier.extend_timeout(START_SECONDS)
-        until = time.monotonic() + START_SECONDS
-        seen = [host.wait(name, 0) for name in names]
-        while time.monotonic() < until and any(s.status is STARTING for s in seen):
-            if self._wished(0.1):
-                return
-            seen = [host.wait(name, 0) for name in names]
+        seen = self._settled(host, names)
+        if self._stopping:
+            return
         failed = [s for s in seen if s.status is not ModelStatus.HOSTED]
         if failed and len(failed) == len(seen):
             raise ConfigError(*(f"model {s.name} does not start: {s.message}" for s in failed))
+
+    def _settled(self, host: Host, names: list[str]) -> list[HostedModel]:
+        """Wait until none of them is starting any more; what became of them."""
+        self._notifier.extend_timeout(START_SECONDS)
+        until = time.monotonic() + START_SECONDS
+        while True:
+            seen = [host.wait(name, 0) for name in names]
+            late = time.monotonic() >= until or not any(s.status is STARTING for s in seen)
+            if late or self._wished(0.1):
+                return seen
 
     def _revive(self, host: Host) -> None:
         """Start again what should run and has been failed for REVIVE_SECONDS."""
@@ -301,9 +311,11 @@ class App:
             self._doors.set_serving(bool(hosted) or not self._config.models)
         if self._mqtt is not None:
             wanted = {m.name for m in self._config.models if m.autostart}
-            wanted |= {c.model for c in self._config.cameras}
+            wanted |= {c.model for c in self._config.cameras if c.model is not None}
             cameras = {c.name for c in self._config.cameras}
-            whole = wanted <= hosted and cameras <= self.tally.delivering
+            followed = {c.follows for c in self._config.cameras if c.project is not None}
+            judged = all(any(name.startswith(f) for name in hosted) for f in followed)
+            whole = wanted <= hosted and judged and cameras <= self.tally.delivering
             self._mqtt.set_state("ready" if whole else "error")
         status = self._status(host)
         if status != self._said:
@@ -322,6 +334,13 @@ class App:
     def failed(self) -> bool:
         """Whether a crash, not a wish, ended `run`."""
         return bool(self._failed)
+
+
+def offer(host: Host, camera: CameraConfig) -> Callable[[Job], None]:
+    """Where a camera's jobs go."""
+    if camera.model is None:
+        return Follower(host, camera.follows).offer
+    return partial(host.offer, camera.model)
 
 
 def open_camera(camera: CameraConfig) -> Camera:

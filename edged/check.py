@@ -23,15 +23,16 @@ def check(path: Path) -> Config:
             line = configuration.locate(lines, ("models", index, "path"))
             problems.append(f"{path}:{line} models[{index}].path: {error}")
     for index, camera in enumerate(config.cameras):
-        key, trouble = _camera_trouble(camera, sizes.get(camera.model))
+        key, trouble = _camera_trouble(camera, sizes.get(camera.model or ""))
         if trouble:
             line = configuration.locate(lines, ("cameras", index, key))
             problems.append(f"{path}:{line} cameras[{index}].{key}: {trouble}")
-    for key in ("password_file", "ca_file", "cert_file", "key_file"):
-        file = getattr(config.mqtt, key, None)
-        if file is not None and not file.is_file():
-            line = configuration.locate(lines, ("mqtt", key))
-            problems.append(f"{path}:{line} mqtt.{key}: no file {file}; correct the path.")
+    for section in ("mqtt", "rest"):
+        for key in ("password_file", "ca_file", "cert_file", "key_file"):
+            file = getattr(getattr(config, section), key, None)
+            if file is not None and not file.is_file():
+                line = configuration.locate(lines, (section, key))
+                problems.append(f"{path}:{line} {section}.{key}: no file {file}; correct the path.")
     if problems:
         raise ConfigError(*problems)
     return config

@@ -181,8 +181,13 @@ class Lookout:
                 worker = self._crew.start(name, partial(run, service))
                 stack.callback(worker.join, self._deadline.remaining(10.0))
                 stack.callback(self._end, worker)
+            cert, key = self._config.cert_file, self._config.key_file
             server = RestServer(
-                split_address(self._config.listen), chain, self._crew, self._deadline
+                split_address(self._config.listen),
+                chain,
+                self._crew,
+                self._deadline,
+                (cert, key) if cert and key else None,
             )
             server.start()
             stack.callback(server.close)

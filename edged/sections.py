@@ -14,6 +14,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+PROJECT = r"^(arn:aws:lookoutvision:[a-z0-9-]+:[0-9]{12}:project/)?[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"
+ACCOUNT, REGION = "123456789012", "us-east-1"
+"""Of a project that is called by its name alone, and of keys that name no account."""
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=10000, allow_inf_nan=False)]
@@ -52,8 +55,20 @@ class Camera(Section):
     """What every kind of camera has."""
 
     name: Name
-    model: Name
-    """The model that judges this camera's parts."""
+    model: Name | None = None
+    """The model that judges this camera's parts; or:"""
+    project: str | None = Field(default=None, pattern=PROJECT)
+    """The project of the API whose newest hosted version does: its name, or its ARN."""
+
+    @property
+    def follows(self) -> str:
+        """What the names of the project's models begin with; empty without a project."""
+        if self.project is None:
+            return ""
+        if not self.project.startswith("arn:"):
+            return f"{ACCOUNT}/{REGION}/{self.project}/"
+        _, _, _, region, account, resource = self.project.split(":")
+        return f"{account}/{region}/{resource.removeprefix('project/')}/"
 
     @property
     def patience(self) -> float:
@@ -183,7 +198,10 @@ class RestConfig(Section):
     """The Lookout for Vision API."""
 
     listen: str = "127.0.0.1:8443"
-    """`127.0.0.1:PORT`; loopback only."""
+    """`HOST:PORT`; beyond loopback only with a certificate, and with keys."""
+    cert_file: Path | None = None
+    """PEM; with it and its key the API speaks HTTPS."""
+    key_file: Path | None = None
     anonymous: bool = False
     """Take requests without a signature: everybody on this machine may do everything."""
     buckets: Path | None = None
@@ -204,8 +222,28 @@ class RestConfig(Section):
 
     @field_validator("listen")
     @classmethod
-    def _loopback(cls, value: str) -> str:
-        return _loopback_address(value) or value
+    def _address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _beyond_loopback_is_safe(self) -> RestConfig:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together: give both or neither")
+        host, _ = split_address(self.listen)
+        if is_loopback(host):
+            return self
+        if self.cert_file is None:
+            raise ValueError(
+                f"{host} can be reached from outside: set cert_file and key_file for HTTPS, or "
+                "listen on 127.0.0.1"
+            )
+        if self.anonymous:
+            raise ValueError(
+                f"{host} can be reached from outside, and anonymous lets everybody do everything: "
+                "set anonymous = false, or listen on 127.0.0.1"
+            )
+        return self
 
 
 class MetricsConfig(Section):
@@ -252,7 +290,14 @@ class Config(Section):
                     raise At((kind, index, "name"), f"{name!r} is used twice: choose another name")
         known = [m.name for m in self.models]
         for index, camera in enumerate(self.cameras):
-            if camera.model not in known:
+            if (camera.model is None) is (camera.project is None):
+                raise At(("cameras", index, "model"), "give either a model or a project")
+            if camera.project is not None and self.rest is None:
+                raise At(
+                    ("cameras", index, "project"),
+                    "projects are the API's, which is off: add a [rest] section",
+                )
+            if camera.model is not None and camera.model not in known:
                 have = ", ".join(known) or "none"
                 raise At(
                     ("cameras", index, "model"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -20,62 +18,15 @@ from edged.config import MqttConfig
 from edged.core.errors import SinkError
 from edged.sinks import access
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
+from tests.certificates import Papers, papers_of, tool
 from tests.test_mqtt_delivery import numbers, on_disk, publishing
 
 PASSWORD = "korrekt-Pferd-7"
 
 
-def tool(name: str, package: str) -> str:
-    """An executable, or skip the test (fail it when EDGED_REQUIRE_ALL=1)."""
-    path = shutil.which(name)
-    if path is None:
-        missing = f"{name} (Debian package {package}) is not installed"
-        if os.environ.get("EDGED_REQUIRE_ALL") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return path
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    command = [tool("openssl", "openssl"), *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-class Papers(NamedTuple):
-    """A certificate authority, and what it signed for a broker on 127.0.0.1 and for a client."""
-
-    ca: Path
-    server: Path
-    server_key: Path
-    client: Path
-    client_key: Path
-
-
-def authority(folder: Path, name: str) -> None:
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = ["-subj", f"/CN={name}", "-days", "2"]
-    usage = ["-addext", "keyUsage=critical,keyCertSign"]
-    openssl(folder, "req", "-x509", *curve, *subject, *usage, "-keyout", "ca.key", "-out", "ca.pem")
-    for who in ("server", "client"):
-        (folder / f"{who}.ext").write_text(
-            "subjectAltName=IP:127.0.0.1\n"
-            "subjectKeyIdentifier=hash\n"
-            "authorityKeyIdentifier=keyid\n",
-            encoding="ascii",
-        )
-        subject = ["-subj", f"/CN={who}"]
-        openssl(folder, "req", *curve, *subject, "-keyout", f"{who}.key", "-out", f"{who}.csr")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-        files = ["-in", f"{who}.csr", "-extfile", f"{who}.ext", "-out", f"{who}.pem"]
-        openssl(folder, "x509", "-req", *signing, *files)
-
-
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
-    folder = tmp_path_factory.mktemp("papers")
-    authority(folder, "plant")
-    names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")
-    return Papers(*(folder / name for name in names))
+    return papers_of(tmp_path_factory.mktemp("papers"), "plant")
 
 
 @pytest.fixture
@@ -202,7 +153,7 @@ def test_a_wrong_password_is_a_clear_sentence_and_records_wait(
 def test_a_broker_with_a_certificate_of_another_authority_gets_nothing(
     tmp_path: Path, papers: Papers, passwords: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    authority(tmp_path, "stranger")
+    papers_of(tmp_path, "stranger")
     outbox = tmp_path / "o.sqlite"
     settings = with_password(tmp_path) | {"tls": True, "ca_file": tmp_path / "ca.pem"}
     with secured(papers, passwords) as doors:

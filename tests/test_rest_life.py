@@ -55,7 +55,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def client(state: Path, port: int) -> Any:
+def client(state: Path, port: int, region: str = "us-east-1") -> Any:
     """boto3; it tries again while the daemon is on its way up."""
     state.mkdir(exist_ok=True)
     keys = Credentials(state / "credentials.json")
@@ -63,7 +63,7 @@ def client(state: Path, port: int) -> Any:
     return boto3.client(
         "lookoutvision",
         endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
+        region_name=region,
         aws_access_key_id=key.key_id,
         aws_secret_access_key=key.secret,
         config=BotoConfig(retries={"total_max_attempts": 8, "mode": "standard"}),

@@ -32,13 +32,14 @@ from edged.control.service import Call, Service
 from edged.control.sigv4 import Caller
 from edged.control.throttle import Throttle
 from edged.core.errors import EdgedError, Resource, WrongState
+from edged.sections import ACCOUNT, REGION
 from edged.store.catalog import Scope
-from edged.store.credentials import ACCOUNT, Credential
+from edged.store.credentials import Credential
 
 log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 8 * 3600.0
-ANONYMOUS = Caller("anonymous", ACCOUNT, "us-east-1")
+ANONYMOUS = Caller("anonymous", ACCOUNT, REGION)
 
 Behaviour: TypeAlias = Callable[[Service, Call], dict[str, Any]]
 Find: TypeAlias = Callable[[str], Credential | None]
@@ -169,7 +170,7 @@ def _anonymous(request: Request) -> Caller:
     """Nobody, in the region that a signature names, if there is one."""
     header = request.header("authorization") or ""
     scope = header.partition("Credential=")[2].partition(",")[0].split("/")
-    region = scope[2] if len(scope) == 5 and scope[2].replace("-", "").isalnum() else "us-east-1"
+    region = scope[2] if len(scope) == 5 and scope[2].replace("-", "").isalnum() else REGION
     return Caller(ANONYMOUS.key_id, ANONYMOUS.account, region[:30])
 
 

@@ -1,7 +1,8 @@
 """The REST port: HTTP by uvicorn, answers by the chain.
 
 Owns the socket, the bound of a body, and the start and the end. Runs on a loop of its own; what a
-request asks for is done on a few threads, since it touches disk. Loopback only without access keys.
+request asks for is done on a few threads, since it touches disk. The configuration sees to it that
+what leaves loopback has a certificate and asks for access keys.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from edged.control.chain import Chain
 from edged.control.protocol import Request, Response, failure
-from edged.core.errors import EdgedError, InvalidInput, ShuttingDown, WrongState
+from edged.core.errors import (
+    Busy,
+    ConfigError,
+    EdgedError,
+    InvalidInput,
+    ShuttingDown,
+    WrongState,
+)
 from edged.core.loop import LoopThread
 from edged.core.workers import Crew, Deadline
 
@@ -26,6 +36,10 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY = 15 * 1024 * 1024
 """Bytes: ten mebibytes of changes in base64, and the rest of the request."""
+MOST_HELD = 256 * 1024 * 1024
+"""Bytes of all bodies at once, on their way or in hand."""
+BODY_SECONDS = 120.0
+TOO_SLOW = f"The body did not come within {BODY_SECONDS:g} s."
 THREADS = 8
 START_SECONDS = 10.0
 GRACE_SECONDS = 5.0
@@ -41,11 +55,19 @@ class RestServer:
     """The door. `start` and `close` are called on main."""
 
     def __init__(
-        self, address: tuple[str, int], chain: Chain, crew: Crew, deadline: Deadline
+        self,
+        address: tuple[str, int],
+        chain: Chain,
+        crew: Crew,
+        deadline: Deadline,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
+        """certificate: PEM files of it and of its key; with it, HTTPS."""
         self._address = address
         self._chain = chain
         self._deadline = deadline
+        self._certificate = certificate
+        self._held = 0
         self._loop = LoopThread("rest", crew)
         self._threads = ThreadPoolExecutor(THREADS, "rest-call")
         self._server: uvicorn.Server | None = None
@@ -53,8 +75,9 @@ class RestServer:
         self.port = 0
 
     def start(self) -> None:
-        """Bind and serve. Raises WrongState when the address is taken."""
+        """Bind and serve. Raises WrongState when the address is taken, ConfigError."""
         host, port = self._address
+        tls = None if self._certificate is None else _tls(*self._certificate)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # With its protocol: asyncio sets TCP_NODELAY only on sockets that name it, and without it
         # an answer waits 40 ms for the client's delayed acknowledgement (measured).
@@ -70,7 +93,7 @@ class RestServer:
             ) from None
         self.port = int(bound.getsockname()[1])
         self._loop.start()
-        self._loop.run(self._open(bound), START_SECONDS)
+        self._loop.run(self._open(bound, tls), START_SECONDS)
 
     def close(self) -> None:
         """Refuse new requests, give those in hand what time is left, end; safe to call twice."""
@@ -80,7 +103,7 @@ class RestServer:
         self._loop.close(GRACE_SECONDS)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _open(self, bound: socket.socket) -> None:
+    async def _open(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         config = uvicorn.Config(
             self._answer,
             interface="asgi3",
@@ -94,6 +117,8 @@ class RestServer:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             limit_concurrency=MOST_CONNECTIONS,
         )
+        config.load()
+        config.ssl = tls
         self._server = uvicorn.Server(config)
         self._task = asyncio.ensure_future(self._server.serve(sockets=[bound]))
         while not self._server.started:
@@ -116,13 +141,19 @@ class RestServer:
         """An ASGI application."""
         if scope["type"] != "http":
             return
+        held = [0]
         try:
-            body = await _body(receive)
-        except InvalidInput as error:
+            body = await asyncio.wait_for(self._body(receive, held), BODY_SECONDS)
+            if body is not None:  # else the client has gone
+                await _send(send, await self._handled(scope, body))
+        except (asyncio.TimeoutError, TimeoutError):
+            await _send(send, failure(InvalidInput(TOO_SLOW)), close=True)
+        except EdgedError as error:
             await _send(send, failure(error), close=True)
-            return
-        if body is None:
-            return  # the client has gone
+        finally:
+            self._held -= held[0]
+
+    async def _handled(self, scope: dict[str, Any], body: bytes) -> Response:
         peer = scope.get("client")
         request = Request(
             scope["method"],
@@ -134,26 +165,52 @@ class RestServer:
         )
         try:
             loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self._threads, self._chain.handle, request)
+            return await loop.run_in_executor(self._threads, self._chain.handle, request)
         except RuntimeError:  # the threads have ended
-            response = failure(ShuttingDown("edged is stopping."))
-        await _send(send, response)
+            return failure(ShuttingDown("edged is stopping."))
+
+    async def _body(self, receive: Receive, held: list[int]) -> bytes | None:
+        """The request's body, or None when the client went away; its bytes count as held.
+
+        Raises InvalidInput if it is too long, Busy when too much is held already: a body comes
+        before it can be known who sends it.
+        """
+        parts: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            parts.append(part)
+            held[0] += len(part)
+            self._held += len(part)
+            if held[0] > LARGEST_BODY:
+                raise InvalidInput(
+                    f"The body has more than the {LARGEST_BODY} bytes that are allowed."
+                )
+            if self._held > MOST_HELD:
+                raise Busy("Too many requests with large bodies at once: try again.")
+            if not message.get("more_body"):
+                return b"".join(parts)
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The request's body, or None when the client went away. Raises InvalidInput if too long."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_BODY:
-            raise InvalidInput(f"The body has more than the {LARGEST_BODY} bytes that are allowed.")
-        if not message.get("more_body"):
-            return b"".join(parts)
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What serves HTTPS with a certificate. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key, lambda: "")
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"rest.cert_file, rest.key_file: {certificate} and {key} are no certificate and its "
+            f"unencrypted key in PEM form ({error.reason or 'unreadable'})."
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"rest.cert_file, rest.key_file: {certificate} or {key} cannot be read "
+            f"({error.strerror})."
+        ) from error
+    return context
 
 
 async def _send(send: Send, response: Response, close: bool = False) -> None:

@@ -144,6 +144,11 @@ class Host:
         """All of them, by name."""
         return [self._seen(model) for model in self._models.values()]
 
+    def versions(self, project: str) -> list[str]:
+        """Models called `project` and a number behind it, hosted or not, the highest first."""
+        known = [n for n in self._models if n.startswith(project) and n[len(project) :].isdecimal()]
+        return sorted(known, key=lambda name: int(name[len(project) :]), reverse=True)
+
     def offer(self, name: str, job: Job) -> None:
         """Seat a camera's job. Raises NotFound, WrongState, BadImage, Busy, ShuttingDown."""
         model = self._find(name)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import InvalidInput, ModelError, NotFound
+from edged.sections import ACCOUNT
 from edged.store import private
 
 VERSION = 1
-ACCOUNT = "123456789012"
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 

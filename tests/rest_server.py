@@ -59,8 +59,13 @@ class Rest:
 
 
 @contextmanager
-def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -> Iterator[Rest]:
-    """A server on a free port, its state in `folder`."""
+def rest_server(
+    folder: Path,
+    quotas: Quotas | None = None,
+    rate: float = 0.0,
+    certificate: tuple[Path, Path] | None = None,
+) -> Iterator[Rest]:
+    """A server on a free port, its state in `folder`; with a certificate and its key, HTTPS."""
     folder.mkdir(exist_ok=True)
     buckets = folder / "buckets"
     (buckets / "parts").mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,7 @@ def rest_server(folder: Path, quotas: Quotas | None = None, rate: float = 0.0) -
     key = known[0] if known else credentials.create(["*"], ["*"])
     done: list[Done] = []
     chain = Chain(service, BEHAVIOURS, credentials.find, Throttle(rate), [done.append])
-    server = RestServer(("127.0.0.1", 0), chain, crew, deadline)
+    server = RestServer(("127.0.0.1", 0), chain, crew, deadline, certificate)
     server.start()
     try:
         yield Rest(server.port, service, credentials, key, done)

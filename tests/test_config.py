@@ -150,6 +150,43 @@ FAULTS = {
         "mqtt",
         "password_file needs a username beside it.",
     ),
+    "the API for the network in clear text": (
+        '[rest]  #!\nlisten = "0.0.0.0:8443"',
+        "rest",
+        "0.0.0.0 can be reached from outside: set cert_file and key_file for HTTPS, or listen on "
+        "127.0.0.1.",
+    ),
+    "the API for everybody on the network": (
+        '[rest]  #!\nlisten = "[::]:8443"\nanonymous = true\ncert_file = "c"\nkey_file = "k"',
+        "rest",
+        ":: can be reached from outside, and anonymous lets everybody do everything",
+    ),
+    "half of the API's certificate": (
+        '[rest]  #!\nkey_file = "k"',
+        "rest",
+        "cert_file and key_file go together",
+    ),
+    "an address of the API without a port": (
+        '[rest]\nlisten = "127.0.0.1"  #!',
+        "rest.listen",
+        "write host:port",
+    ),
+    "a camera with a model and a project": (
+        MODEL + '[[cameras]]\nname = "c"\nkind = "folder"\npath = "."\nmodel = "m"  #!\n'
+        'project = "p"\n[rest]',
+        "cameras[0].model",
+        "give either a model or a project.",
+    ),
+    "a project without the API": (
+        '[[cameras]]\nname = "c"\nkind = "folder"\npath = "."\nproject = "p"  #!',
+        "cameras[0].project",
+        "projects are the API's, which is off: add a [rest] section.",
+    ),
+    "a project's name with a slash": (
+        '[[cameras]]\nname = "c"\nkind = "folder"\npath = "."\nproject = "a/b"  #!\n[rest]',
+        "cameras[0].project",
+        "",
+    ),
     "half of a certificate": (
         '[mqtt]  #!\ntls = true\ncert_file = "x.pem"',
         "mqtt",

@@ -19,12 +19,12 @@ from edged.config import RestConfig, split_address
 from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
-from edged.control.models import hosted_name
+from edged.control.revival import Revival
 from edged.control.server import RestServer
 from edged.control.service import Quotas, Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
-from edged.core.errors import EdgedError, NotFound, QuotaExceeded, Resource, WrongState
+from edged.core.errors import NotFound, QuotaExceeded, Resource, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection, ModelSpec
@@ -176,9 +176,14 @@ class Lookout:
                 Throttle(self._config.calls_per_second),
                 [audit.write, self._tell],
             )
-            self._host_again(service)
-            for name, run in (("rest-work", self._do_work), ("rest-train", self._do_training)):
-                worker = self._crew.start(name, partial(run, service))
+            revival = Revival()
+            revival.host_all(service)
+            work = partial(self._do_work, service, revival)
+            for name, run in (
+                ("rest-work", work),
+                ("rest-train", partial(self._do_training, service)),
+            ):
+                worker = self._crew.start(name, run)
                 stack.callback(worker.join, self._deadline.remaining(10.0))
                 stack.callback(self._end, worker)
             cert, key = self._config.cert_file, self._config.key_file
@@ -236,14 +241,7 @@ class Lookout:
             self._job.cancel()
         self._wake()
 
-    def _host_again(self, service: Service) -> None:
-        for row in service.models.having("HOSTED"):
-            try:
-                models.host(service, row, row.facts["units"], row.facts["most"])
-            except EdgedError as error:
-                log.error("model %s is not hosted again: %s", hosted_name(row), error)
-
-    def _do_work(self, service: Service, worker: Worker) -> None:
+    def _do_work(self, service: Service, revival: Revival, worker: Worker) -> None:
         while not worker.stop.is_set():
             self._work.clear()
             worker.beat(UNHOST_SECONDS)
@@ -253,6 +251,7 @@ class Lookout:
                 models.settle(service)
             except WrongState as error:
                 log.warning("a model could not be stopped, and is tried again: %s", error)
+            revival.settle(service)
             worker.beat()
             self._work.wait(IDLE_SECONDS)
 

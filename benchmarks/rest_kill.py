@@ -53,7 +53,7 @@ class Box:
         self.config = folder / "edged.toml"
         self.config.write_text(
             f'state_dir = "{self.state}"\n[rest]\nlisten = "127.0.0.1:{self.port}"\n'
-            "calls_per_second = 0\nmax_projects = 100000\nmax_trainings = 4\n"
+            "calls_per_second = 0\n[quotas]\nprojects = 100000\ntrainings = 4\n"
         )
         self.key = Credentials(self.state / "credentials.json").create(["*"], ["*"])
         self.log = (folder / "log").open("ab")

@@ -26,7 +26,9 @@ from edged.store.catalog import Catalog, Entry, Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
 from edged.store.jobs import Jobs
+from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.scratch import Scratch
 from tests.control_client import signed
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -70,7 +72,7 @@ def filled(state: Path) -> Service:
     host = Host([], Crew(), Observer(), Deadline())
     return Service(
         catalog, models, Jobs(database), Buckets(state), HostedModels(host, state, 8),
-        state / "models", lambda: None,
+        state / "models", Keyring(state / "keyring.json"), Scratch(state), lambda: None,
     )  # fmt: skip
 
 

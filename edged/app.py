@@ -183,6 +183,7 @@ class App:
 
             lookout = Lookout(
                 config.rest,
+                config.quotas,
                 config.state_dir,
                 host,
                 self._crew,

@@ -27,6 +27,7 @@ from edged.sections import (
     ModelConfig,
     MqttConfig,
     OpenCvCamera,
+    Quotas,
     RestConfig,
     Section,
     SimulatedCamera,
@@ -49,6 +50,7 @@ __all__ = [
     "ModelConfig",
     "MqttConfig",
     "OpenCvCamera",
+    "Quotas",
     "RestConfig",
     "SimulatedCamera",
     "is_loopback",
@@ -121,6 +123,7 @@ def _nearest(word: str, loc: tuple[str | int, ...], kind: str) -> str:
         "mqtt": MqttConfig,
         "grpc": GrpcConfig,
         "rest": RestConfig,
+        "quotas": Quotas,
         "metrics": MetricsConfig,
         "log": LogConfig,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -15,16 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edged.config import RestConfig, split_address
+from edged.config import Quotas, RestConfig, split_address
 from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
 from edged.control.revival import Revival
 from edged.control.server import RestServer
-from edged.control.service import Quotas, Service
+from edged.control.service import Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
-from edged.core.errors import NotFound, QuotaExceeded, Resource, WrongState
+from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection, ModelSpec
@@ -147,6 +148,7 @@ class Lookout:
     def __init__(
         self,
         config: RestConfig,
+        quotas: Quotas,
         state: Path,
         host: Host,
         crew: Crew,
@@ -154,6 +156,7 @@ class Lookout:
         tell: Callable[[Done], None],
     ) -> None:
         self._config = config
+        self._quotas = quotas
         self._state = state
         self._host = host
         self._crew = crew
@@ -227,7 +230,7 @@ class Lookout:
             Keyring(self._state / "keyring.json"),
             scratch,
             self._wake,
-            Quotas(projects=config.max_projects, trainings=config.max_trainings),
+            self._quotas,
         )
         return service, Credentials(self._state / "credentials.json")
 
@@ -267,13 +270,22 @@ class Lookout:
         job = self._job = TrainingJob(request, self._config.training_memory_mb)
         if worker.stop.is_set():
             job.cancel()
+        hours = self._quotas.training_hours
+        until = time.monotonic() + hours * 3600.0
 
         def progress(stage: str, done: int, total: int, **facts: Any) -> None:
             worker.beat(TRAIN_PATIENCE)
+            if time.monotonic() > until:
+                job.cancel()
 
         try:
             return job.run(progress)
         except Cancelled:
+            if time.monotonic() > until:
+                raise ModelError(
+                    f"The training took more than the {hours:g} hours that are allowed: train on "
+                    "fewer images, or raise quotas.training_hours."
+                ) from None
             worker.stop.set()
             raise
         finally:

@@ -11,10 +11,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from edged.config import Quotas
 from edged.control import imports
 from edged.control.chain import Chain, Done
 from edged.control.server import RestServer
-from edged.control.service import Quotas, Service
+from edged.control.service import Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.observer import Observer

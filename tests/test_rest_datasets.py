@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from edged.control.service import Quotas
+from edged.config import Quotas
 from tests.rest_server import Rest, rest_server
 from tests.shared_data import shared_data
 

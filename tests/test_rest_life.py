@@ -21,7 +21,7 @@ from edged import imaging
 from edged.app import App
 from edged.cameras.parts import render
 from edged.cli import main
-from edged.config import Config, RestConfig
+from edged.config import Config, Quotas, RestConfig
 from edged.store.credentials import Credentials
 from edged.wire.spec import read_spec
 from tests.s3_server import s3_server
@@ -30,13 +30,13 @@ PATIENCE = 90.0
 
 
 @contextmanager
-def daemon(state: Path, s3: str | None = None) -> Iterator[Any]:
+def daemon(state: Path, s3: str | None = None, quotas: Quotas | None = None) -> Iterator[Any]:
     """A daemon with the API on a free port; boto3 pointed at it."""
     port = _free_port()
     rest = RestConfig(
         listen=f"127.0.0.1:{port}", calls_per_second=0, units=4, s3=s3 is not None, s3_endpoint=s3
     )
-    app = App(Config(state_dir=state, rest=rest))
+    app = App(Config(state_dir=state, rest=rest, quotas=quotas or Quotas()))
     thread = threading.Thread(target=app.run, kwargs={"signals": False})
     thread.start()
     try:
@@ -234,3 +234,17 @@ def test_a_model_is_trained_from_a_bucket_of_an_s3_service(
         lines = s3.get_object(**told["EvaluationManifest"])["Body"].read().decode().splitlines()
         assert len(lines) == result["EvaluationDetails"]["NumberOfTestingImages"] == 6
     assert not list((tmp_path / "state" / "models").rglob("images/*"))  # copies do not stay
+
+
+def test_a_training_that_takes_too_long_fails_and_says_so(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    _, key = fill(state)
+    at = {"ProjectName": "flange"}
+    with daemon(state, quotas=Quotas(training_hours=1e-4)) as aws:
+        aws.create_project(**at)
+        source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
+        aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
+        until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+        aws.create_model(**at, OutputConfig={"S3Location": {"Bucket": "parts"}})
+        told = until(lambda: aws.describe_model(**at, ModelVersion="1"), "TRAINING_FAILED")
+    assert told["StatusMessage"].startswith("The training took more than the 0.0001 hours")

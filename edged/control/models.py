@@ -5,8 +5,8 @@ model that shall be hosted, also after a restart, and STOPPING_HOSTING until it 
 the daemon does with a hosted one right now is asked of it: the status that is told is a projection
 of both.
 
-Choices where nothing is documented: minima of pictures and an unknown key are ValidationException
-at once, since nothing is gained by finding out later; faults of pictures are found in training.
+Choices where nothing is documented: an unknown key is a ValidationException at once, since nothing
+is gained by finding out later; faults of pictures are found in training.
 `latest` is the highest version, and a version is never used again.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edged.control.datasets import CHANGEABLE, resource_of
+from edged.control.material import lines_of
 from edged.control.service import (
     PAGE,
     Call,
@@ -35,7 +35,6 @@ from edged.core.errors import (
     WrongState,
 )
 from edged.core.lifecycle import Event, ModelStatus, advance
-from edged.store.catalog import EntryFilter, Project
 from edged.store.models import ModelRow
 from edged.store.sealing import Closet, DataKey
 
@@ -57,7 +56,7 @@ def create(service: Service, call: Call) -> dict[str, Any]:
             raise InvalidInput(str(error)) from None
     with service.catalog.transaction():
         project = project_of(service, call)
-        data = _data(service, project)
+        data = lines_of(service, project)
         if len(service.models.having("TRAINING")) >= service.quotas.trainings:
             raise QuotaExceeded(
                 f"{service.quotas.trainings} models are in training, as many as are allowed: wait "
@@ -84,42 +83,6 @@ def create(service: Service, call: Call) -> dict[str, Any]:
             service.catalog.set_tags(arn, {tag["Key"]: tag["Value"] for tag in call["Tags"]})
     service.wake()
     return {"ModelMetadata": metadata(service, row)}
-
-
-def _data(service: Service, project: Project) -> dict[str, list[str]]:
-    """The labelled lines of each data set. Raises WrongState and InvalidInput."""
-    rows = {row.type: row for row in service.catalog.datasets(project)}
-    if "train" not in rows:
-        raise WrongState(
-            f"The project {project.name} has no train dataset: create one first.",
-            resource_of(project, "train"),
-        )
-    quotas, two = service.quotas, "test" in rows
-    least = {
-        "train": (quotas.two_normal, 0) if two else (quotas.single_normal, quotas.single_anomaly),
-        "test": (quotas.test_normal, quotas.test_anomaly),
-    }
-    data: dict[str, list[str]] = {}
-    for kind, row in rows.items():
-        if row.status not in CHANGEABLE:
-            raise WrongState(
-                f"The {kind} dataset of {project.name} is {row.status}: a model can be trained on "
-                "complete datasets only.",
-                resource_of(project, kind),
-            )
-        _, normal, anomaly = service.catalog.statistics(row.id)
-        for found, needed, word in zip((normal, anomaly), least[kind], WORDS, strict=True):
-            if found < needed:
-                raise InvalidInput(
-                    f"The {kind} dataset of {project.name} has {found} images labeled {word}; at "
-                    f"least {needed} are needed."
-                )
-        wanted = EntryFilter(labeled=True)
-        data[kind] = [line for _, line in service.catalog.entries(row.id, wanted, 0, 1_000_000)]
-    return data
-
-
-WORDS = ("normal", "anomaly")
 
 
 def list_all(service: Service, call: Call) -> dict[str, Any]:

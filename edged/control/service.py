@@ -18,6 +18,7 @@ from edged.control.protocol import SERVICE
 from edged.core.errors import InvalidInput, NotFound, Resource
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
+from edged.sections import Quotas
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
 from edged.store.jobs import Jobs
@@ -26,26 +27,6 @@ from edged.store.models import ModelRow, Models
 from edged.store.scratch import Scratch
 
 PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """Limits of the service, as its documentation has them."""
-
-    projects: int = 100
-    tags: int = 50
-    train_images: int = 16_000
-    test_images: int = 4_000
-    manifest_bytes: int = 1024 * 1024 * 1024
-    trainings: int = 2
-    image_bytes: int = 8 * 1024 * 1024
-    least_side: int = 64
-    most_side: int = 4096
-    single_normal: int = 20
-    single_anomaly: int = 10
-    two_normal: int = 10
-    test_normal: int = 10
-    test_anomaly: int = 10
 
 
 class Hosting(Protocol):

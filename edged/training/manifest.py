@@ -11,9 +11,8 @@ from typing import Any
 
 from edged.core.errors import BadDataset
 from edged.training.samples import Sample
-from edged.wire.manifest import ANOMALY, META, SOURCE, entry_of, kind_of, source_of
+from edged.wire.manifest import ANOMALY, SOURCE, entry_of, kind_of, mask_of, source_of
 
-BACKGROUND = "background"
 SHOWN = 200  # characters of a reference, in an error
 PARENTS = 2  # the service's own tutorial names pictures relative to the manifest's parent
 
@@ -63,26 +62,15 @@ def _sample(manifest: Path, number: int, line: str) -> Sample:
 
 def _mask(
     manifest: Path, where: str, entry: dict[str, Any]
-) -> tuple[Path | None, list[tuple[str, str]]]:
+) -> tuple[Path | None, tuple[tuple[str, str], ...]]:
     """The mask picture, and (class, upper-case #RRGGBB) of each defect in its colour map."""
-    for key, reference in entry.items():
-        meta = entry.get(f"{key}{META}")
-        if key == SOURCE or not key.endswith("-ref") or not isinstance(meta, dict):
-            continue
-        classes = meta.get("internal-color-map")
-        if not isinstance(classes, dict) or not isinstance(reference, str):
-            continue
-        named = [c for c in classes.values() if isinstance(c, dict)]
-        defects = [c for c in named if str(c.get("class-name", "")).casefold() != BACKGROUND]
-        found = [
-            (str(c.get("class-name") or "defect"), str(c.get("hex-color", "")).upper())
-            for c in defects
-        ]
-        for _, color in found:
-            if len(color) != 7 or color[0] != "#" or set(color[1:]) - set("0123456789ABCDEF"):
-                raise BadDataset(f"{where}: {color!r} is no colour: write #RRGGBB.")
-        return _find(manifest, where, key, reference), found
-    return None, []
+    mask = mask_of(entry)
+    if mask is None:
+        return None, ()
+    for _, color in mask.defects:
+        if len(color) != 7 or color[0] != "#" or set(color[1:]) - set("0123456789ABCDEF"):
+            raise BadDataset(f"{where}: {color!r} is no colour: write #RRGGBB.")
+    return _find(manifest, where, mask.key, mask.reference), mask.defects
 
 
 def _find(manifest: Path, where: str, key: str, reference: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from edged.core.errors import BadDataset
@@ -15,6 +16,7 @@ from edged.core.errors import BadDataset
 SOURCE = "source-ref"
 META = "-metadata"
 NORMAL, ANOMALY = "normal", "anomaly"
+BACKGROUND = "background"
 
 
 def entry_of(line: str, where: str) -> dict[str, Any]:
@@ -48,6 +50,37 @@ def as_stored(entry: Mapping[str, Any]) -> str:
     """The line as the service gives it back: its labels' numbers are 1 anomaly, 0 normal."""
     numbers = {name: int(kind == ANOMALY) for name, kind in _labels(entry)}
     return json.dumps({**entry, **numbers}, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A line's mask: the member that refers to it, and (class, upper-case colour) of each defect.
+
+    A colour is as it stands there, which may be no colour at all.
+    """
+
+    key: str
+    reference: str
+    defects: tuple[tuple[str, str], ...]
+
+
+def mask_of(entry: Mapping[str, Any]) -> Mask | None:
+    """The mask of a line that has one."""
+    for key, reference in entry.items():
+        meta = entry.get(f"{key}{META}")
+        if key == SOURCE or not key.endswith("-ref") or not isinstance(meta, dict):
+            continue
+        classes = meta.get("internal-color-map")
+        if not isinstance(classes, dict) or not isinstance(reference, str):
+            continue
+        named = [c for c in classes.values() if isinstance(c, dict)]
+        defects = [c for c in named if str(c.get("class-name", "")).casefold() != BACKGROUND]
+        found = (
+            (str(c.get("class-name") or "defect"), str(c.get("hex-color", "")).upper())
+            for c in defects
+        )
+        return Mask(key, reference, tuple(found))
+    return None
 
 
 def _labels(entry: Mapping[str, Any]) -> list[tuple[str, str]]:

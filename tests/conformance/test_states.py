@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from edged import imaging
+from edged.config import Quotas
 from edged.control.chain import Chain
-from edged.control.service import Quotas, Service
+from edged.control.service import Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.lifecycle import ModelStatus

@@ -144,12 +144,18 @@ class Closet:
         _sync(self.root)
 
     def take_out(self, name: str, folder: Path) -> None:
-        """Lay an open copy of a whole folder of it at `folder`. Raises OSError, ModelError."""
-        for path in sorted((self.root / name).rglob("*")):
-            if path.is_file():
-                target = folder / path.relative_to(self.root / name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self.opened(path))
+        """Lay an open copy of a whole folder of it at `folder`. Raises ModelError."""
+        source = self.root / name
+        try:
+            for path in sorted(source.rglob("*")):
+                if path.is_file():
+                    target = folder / path.relative_to(source)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(self.opened(path))
+        except OSError as error:
+            raise ModelError(
+                f"{source}: no open copy can be laid at {folder} ({error.strerror})."
+            ) from error
 
 
 def _sync(path: Path) -> None:

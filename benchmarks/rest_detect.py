@@ -1,11 +1,13 @@
 """What the REST door adds to a picture, and whether eight clients keep the engine busy.
 
-    .venv/bin/python benchmarks/rest_detect.py MODEL PICTURES
+    .venv/bin/python benchmarks/rest_detect.py MODEL PICTURES [UNITS]
 
 Starts a daemon that knows the model folder, and asks from this process: by boto3, and by requests
 that were signed before, which cost a client next to nothing. The door's share is the round trip
-less decoding and the engine's own time, both measured alone in the same run. Busy: pictures a
-second of eight clients over what the same units do without a door and with decoding.
+less decoding and the engine's own time, both measured alone in the same run. Engine busy: the
+share of the time of eight clients in which a unit has a picture in its engine, by the daemon's own
+metrics. Rate: their pictures a second over what the same units do without a door and with decoding;
+it is bounded by the clients, which share the machine with the daemon.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,10 +39,10 @@ from edged.store.database import Database
 from edged.store.models import Models
 from edged.workbench import Judge
 
-PORT = 18_555
+PORT, METRICS = 18_555, 18_556
+BUSY = "edged_stage_seconds_sum"
 ROUNDS = 10
 CLIENTS = 8
-UNITS = 2
 WARM = 8
 PICTURES_EACH = 60
 
@@ -117,22 +120,32 @@ def ready(key: Credential, bodies: list[bytes]) -> Callable[[int], float]:
     return ask_ready
 
 
-def together(asks: list[Callable[[int], float]]) -> float:
-    """Pictures a second of clients that ask at the same time, each on its own connection."""
+def inferring() -> float:
+    """Seconds that all units have spent on pictures since the daemon began."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    found = [x for x in lines if x.startswith(BUSY) and 'stage="infer"' in x]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def together(asks: list[Callable[[int], float]]) -> tuple[float, float]:
+    """Pictures and unit-seconds a second of clients that ask at once, each on a connection."""
 
     def work(client: Callable[[int], float]) -> None:
         for number in range(PICTURES_EACH):
             client(number)
 
     with ThreadPoolExecutor(len(asks)) as pool:
-        began = time.perf_counter()
+        before, began = inferring(), time.perf_counter()
         list(pool.map(work, asks))
-        return len(asks) * PICTURES_EACH / (time.perf_counter() - began)
+        taken = time.perf_counter() - began
+        return len(asks) * PICTURES_EACH / taken, (inferring() - before) / taken
 
 
 def main() -> int:
     """Print one object."""
     model, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    units = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     bodies = [path.read_bytes() for path in sorted(folder.iterdir())]
     with tempfile.TemporaryDirectory() as scratch:
         state = Path(scratch)
@@ -140,13 +153,14 @@ def main() -> int:
         config = state / "edged.toml"
         config.write_text(
             f'state_dir = "{state}"\n[rest]\nlisten = "127.0.0.1:{PORT}"\n'
-            f"calls_per_second = 0\nunits = {UNITS}\n"
+            f"calls_per_second = 0\nunits = {units}\n"
+            f'[metrics]\nlisten = "127.0.0.1:{METRICS}"\n'
         )
         command = [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
         daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         aws = client()
         at = {"ProjectName": "p", "ModelVersion": "1"}
-        aws.start_model(**at, MinInferenceUnits=UNITS)
+        aws.start_model(**at, MinInferenceUnits=units)
         while aws.describe_model(**at)["ModelDescription"]["Status"] != "HOSTED":
             time.sleep(0.05)
         for body in bodies[:WARM]:
@@ -156,7 +170,7 @@ def main() -> int:
         bare = [ask_ready(number) for number in range(ROUNDS * len(bodies))]
         decoding, judging = alone(model, bodies)
         asks = [ready(key, bodies) for _ in range(CLIENTS)]
-        rate = together(asks)
+        rate, busy = together(asks)
         daemon.terminate()
         daemon.wait()
     decode, engine = statistics.median(decoding), statistics.median(judging)
@@ -170,8 +184,12 @@ def main() -> int:
         "door_p50_ms": least - decode - engine,
     }
     shown = {name: round(seconds * 1e3, 2) for name, seconds in facts.items()}
-    busy = rate * (decode + engine) / UNITS
-    print(json.dumps({**shown, "eight_clients_per_second": round(rate, 1), "busy": round(busy, 3)}))
+    more = {
+        "eight_clients_per_second": round(rate, 1),
+        "engine_busy": round(busy / units, 3),
+        "rate_over_bare": round(rate * (decode + engine) / units, 3),
+    }
+    print(json.dumps({**shown, **more}))
     return 0
 
 

@@ -137,11 +137,18 @@ def start(service: Service, call: Call) -> dict[str, Any]:
             f"MaxInferenceUnits {most} is less than MinInferenceUnits {units}: give at least as "
             "many."
         )
-    with service.catalog.transaction():
-        _, row = model_of(service, call)
-        _moved(service, row, Event.START)
-        service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
-        host(service, row, units, most)
+    hosted: ModelRow | None = None
+    try:
+        with service.catalog.transaction():
+            _, row = model_of(service, call)
+            _moved(service, row, Event.START)
+            service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+            host(service, row, units, most)
+            hosted = row
+    except BaseException:
+        if hosted is not None:  # what was not written down must not run
+            _unhost(service, hosted)
+        raise
     return {"Status": ModelStatus.STARTING_HOSTING.value}
 
 

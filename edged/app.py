@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
-from edged.core.errors import ConfigError, WrongState
+from edged.core.errors import ConfigError, EdgedError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer, Observers
 from edged.core.protocols import Camera, HostedModel, Sink
@@ -109,6 +109,7 @@ class App:
         self._doors: Doors | None = None
         self._failed_since: dict[str, float] = {}
         self._said = ""
+        self._without_api = ""
 
     def stop(self) -> None:
         """Ask `run` to end; from any thread or a signal handler."""
@@ -158,7 +159,8 @@ class App:
         self._start_models(host)
         self._start_api(stack, host, metrics)
         followed = [n for c in config.cameras if c.project for n in host.versions(c.follows)]
-        self._settled(host, followed)
+        if followed:
+            self._settled(host, followed)
         for camera in config.cameras:
             capture = Capture(
                 camera.name,
@@ -190,8 +192,15 @@ class App:
                 self._deadline,
                 lambda done: metrics.rest_request(done.operation, done.code, done.seconds),
             )
-            lookout.start()
-            stack.callback(lookout.close)
+            try:
+                lookout.start()
+            except (EdgedError, OSError) as error:
+                if not config.models and not config.cameras:
+                    raise  # there is nothing else to run for
+                self._without_api = f", no API: {error}"
+                log.error("the line runs without the API: %s", error)
+            else:
+                stack.callback(lookout.close)
 
     def _start_sinks(self, stack: ExitStack, host: Host, observer: Observer) -> list[Sink]:
         config = self._config
@@ -302,7 +311,7 @@ class App:
         delivering = len(self.tally.delivering)
         return (
             f"{hosted} of {len(host.models())} models hosted, "
-            f"{delivering} of {len(self._captures)} cameras deliver"
+            f"{delivering} of {len(self._captures)} cameras deliver{self._without_api}"
         )
 
     def _say(self, host: Host) -> None:

@@ -1,7 +1,8 @@
 """The Lookout for Vision API as a part of the daemon: joins control, store, host and training.
 
-A composition root of its own, so that app.py need not know the API. Two workers do what answers
-left behind: `rest-work` imports data sets and ends hostings, `rest-train` trains.
+A composition root of its own, so that app.py need not know the API. Three workers do what answers
+left behind: `rest-host` ends hostings and revives what fell, `rest-work` imports and packages,
+`rest-train` trains. A fault in them is logged and tried again: the line goes on whatever happens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edged.control.server import RestServer
 from edged.control.service import Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
-from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource, WrongState
+from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection, ModelSpec
@@ -48,7 +49,9 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 5.0
 TRAIN_PATIENCE = 48 * 3600.0
 """A training takes as long as it takes; its own process is watched by its pipe."""
-UNHOST_SECONDS = 60.0
+UNHOST_SECONDS = 120.0
+WORK_PATIENCE = 1800.0
+"""For one import or package; an S3 service that hangs is given up long before."""
 MEMORY_FACTOR = 4
 MEMORY_FLOOR = 64 * 2**20
 """An engine takes about so many times its file (measured: 3), and a runtime's own."""
@@ -76,7 +79,7 @@ class HostedModels:
         """Begin to host; see control.service.Hosting."""
         resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
         with self._lock:
-            taken = sum(count for key, count in self._given.items() if key != name)
+            taken = sum(count for key, count in self._given.items() if self._takes(key, name))
             if taken + most > self._units:
                 raise QuotaExceeded(
                     f"{most} inference units are asked for and {taken} of {self._units} are taken: "
@@ -99,6 +102,8 @@ class HostedModels:
 
     def unhost(self, name: str) -> None:
         """Stop and forget; see control.service.Hosting."""
+        with self._lock:
+            self._given.pop(name, None)
         known = self._known(name)
         if known is None:
             return
@@ -107,8 +112,6 @@ class HostedModels:
         if known.status in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
             self._host.stop(name)
         self._host.remove(name)
-        with self._lock:
-            self._given.pop(name, None)
 
     def hosted(self, name: str) -> HostedModel | None:
         """What is known of a model; see control.service.Hosting."""
@@ -117,6 +120,12 @@ class HostedModels:
     def detect(self, name: str, image: Image) -> Future[Inspection]:
         """Judge one picture."""
         return self._host.detect(name, image)
+
+    def _takes(self, name: str, other_than: str) -> bool:
+        """Whether a model holds its units; one that failed has none."""
+        known = self._known(name)
+        failed = known is None or known.status is ModelStatus.HOSTING_FAILED
+        return name != other_than and not failed
 
     def _known(self, name: str) -> HostedModel | None:
         try:
@@ -163,7 +172,7 @@ class Lookout:
         self._deadline = deadline
         self._tell = tell
         self._stack = ExitStack()
-        self._work, self._training = threading.Event(), threading.Event()
+        self._woken: list[threading.Event] = []
         self._job: TrainingJob | None = None
         self.port = 0
 
@@ -181,13 +190,15 @@ class Lookout:
             )
             revival = Revival()
             revival.host_all(service)
-            work = partial(self._do_work, service, revival)
-            for name, run in (
-                ("rest-work", work),
+            for name, do in (
+                ("rest-host", partial(self._do_hosting, service, revival)),
+                ("rest-work", partial(self._do_work, service)),
                 ("rest-train", partial(self._do_training, service)),
             ):
-                worker = self._crew.start(name, run)
-                stack.callback(worker.join, self._deadline.remaining(10.0))
+                woken = threading.Event()
+                self._woken.append(woken)
+                worker = self._crew.start(name, partial(self._repeat, do, woken))
+                stack.callback(self._join, worker)
                 stack.callback(self._end, worker)
             cert, key = self._config.cert_file, self._config.key_file
             server = RestServer(
@@ -235,8 +246,11 @@ class Lookout:
         return service, Credentials(self._state / "credentials.json")
 
     def _wake(self) -> None:
-        self._work.set()
-        self._training.set()
+        for woken in self._woken:
+            woken.set()
+
+    def _join(self, worker: Worker) -> None:
+        worker.join(self._deadline.remaining(10.0))
 
     def _end(self, worker: Worker) -> None:
         worker.stop.set()
@@ -244,27 +258,35 @@ class Lookout:
             self._job.cancel()
         self._wake()
 
-    def _do_work(self, service: Service, revival: Revival, worker: Worker) -> None:
-        while not worker.stop.is_set():
-            self._work.clear()
-            worker.beat(UNHOST_SECONDS)
-            imports.settle(service, worker.stop.is_set)
-            packaging.settle(service)
-            try:
-                models.settle(service)
-            except WrongState as error:
-                log.warning("a model could not be stopped, and is tried again: %s", error)
-            revival.settle(service)
-            worker.beat()
-            self._work.wait(IDLE_SECONDS)
+    def _do_hosting(self, service: Service, revival: Revival, worker: Worker) -> None:
+        worker.beat(UNHOST_SECONDS)
+        models.settle(service, partial(worker.beat, UNHOST_SECONDS))
+        revival.settle(service)
+
+    def _do_work(self, service: Service, worker: Worker) -> None:
+        beat = partial(worker.beat, WORK_PATIENCE)
+        imports.settle(service, worker.stop.is_set, beat)
+        packaging.settle(service, beat)
 
     def _do_training(self, service: Service, worker: Worker) -> None:
+        worker.beat(TRAIN_PATIENCE)
+        trainings.settle(service, partial(self._train, worker), worker.stop.is_set)
+
+    def _repeat(self, do: Callable[[Worker], None], woken: threading.Event, worker: Worker) -> None:
+        """Do it whenever there may be something to do. Nothing in it may end the daemon.
+
+        What could not be done is still in the catalog, and is done the next time, or the time
+        after: a full disk, or a catalog that somebody holds locked, passes.
+        """
         while not worker.stop.is_set():
-            self._training.clear()
-            worker.beat(TRAIN_PATIENCE)
-            trainings.settle(service, partial(self._train, worker), worker.stop.is_set)
+            woken.clear()
+            try:
+                do(worker)
+            except Exception:
+                log.exception("%s failed, and tries again", worker.name)
+                woken.clear()
             worker.beat()
-            self._training.wait(IDLE_SECONDS)
+            woken.wait(IDLE_SECONDS)
 
     def _train(self, worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         job = self._job = TrainingJob(request, self._config.training_memory_mb)

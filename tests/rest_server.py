@@ -43,7 +43,7 @@ class Rest:
     done: list[Done] = field(default_factory=list)
 
     def settle(self) -> None:
-        imports.settle(self.service, lambda: False)
+        imports.settle(self.service, lambda: False, lambda: None)
 
     def client(self, key: Credential | None = None, region: str = "us-east-1") -> Any:
         """boto3, which sends every call once."""

@@ -99,7 +99,7 @@ def test_twenty_thousand_random_requests_find_no_fault_and_nothing_grows(tmp_pat
             if answer.code >= 400:
                 assert found["Message"] and answer.headers["x-amzn-ErrorType"]
             if number % 50 == 0:
-                imports.settle(rest.service, lambda: False)
+                imports.settle(rest.service, lambda: False, lambda: None)
         assert seen[200] > 500 and seen[202] > 20 and seen[400] > 1000 and seen[404] > 1000, seen
         assert sum(f.stat().st_size for f in (tmp_path / "state").rglob("*")) < 20_000_000
 

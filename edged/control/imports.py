@@ -17,19 +17,22 @@ from typing import Any
 
 from edged.control.service import Service
 from edged.core.errors import BadDataset, EdgedError
-from edged.store.buckets import split
+from edged.store.buckets import Limit, split
 from edged.store.catalog import Entry, Pending
-from edged.wire.manifest import as_stored, entry_of, kind_of, source_of
+from edged.wire.manifest import as_stored, entry_of, kind_of, mask_of, source_of
 
 log = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Characters of a line."""
+LONGEST_BYTES = 6 * LONGEST
+"""Of a line that has so many characters, however they are written."""
 
 
-def settle(service: Service, stopped: Callable[[], bool]) -> None:
-    """Do all pending work, oldest first; on one thread at a time."""
+def settle(service: Service, stopped: Callable[[], bool], beat: Callable[[], None]) -> None:
+    """Do all pending work, oldest first; on one thread at a time. beat: before each piece."""
     while not stopped():
+        beat()
         work = service.catalog.pending()
         if work is None:
             return
@@ -39,21 +42,21 @@ def settle(service: Service, stopped: Callable[[], bool]) -> None:
 def _settle(service: Service, work: Pending) -> None:
     facts = json.loads(work.facts)
     creating = "manifest" in facts
+    done, failed = (
+        ("CREATE_COMPLETE", "CREATE_FAILED")
+        if creating
+        else ("UPDATE_COMPLETE", "UPDATE_FAILED_ROLLBACK_COMPLETE")
+    )
+    word = "created" if creating else "updated"
     try:
         entries = _entries(service, work, facts)
     except EdgedError as error:
-        status = "CREATE_FAILED" if creating else "UPDATE_FAILED_ROLLBACK_COMPLETE"
-        _end(service, work, status, str(error), [])
-        return
+        return _end(service, work, failed, str(error), [])
     except Exception:
         log.exception("data set %d: its import failed", work.dataset)
-        status = "CREATE_FAILED" if creating else "UPDATE_FAILED_ROLLBACK_COMPLETE"
-        _end(service, work, status, "The import failed for a reason of the server's own.", [])
-        return
-    if creating:
-        _end(service, work, "CREATE_COMPLETE", "The dataset was created successfully.", entries)
-    else:
-        _end(service, work, "UPDATE_COMPLETE", "The dataset was updated successfully.", entries)
+        why = "The import failed for a reason of the server's own."
+        return _end(service, work, failed, why, [])
+    _end(service, work, done, f"The dataset was {word} successfully.", entries)
 
 
 def _end(service: Service, work: Pending, status: str, message: str, entries: list[Entry]) -> None:
@@ -66,60 +69,74 @@ def _end(service: Service, work: Pending, status: str, message: str, entries: li
 def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Entry]:
     """The checked entries of a piece of work. Raises an EdgedError that names the line."""
     quotas = service.quotas
+    stored: set[str] = set()
+    home: str | None = None
     if "manifest" in facts:
         place = facts["manifest"]
         bucket, key = str(place["Bucket"]), str(place["Key"])
         name = f"s3://{bucket}/{key}"
-        data = service.buckets.bucket(bucket).read(
-            key, place.get("VersionId"), quotas.manifest_bytes
-        )
-        there, home = 0, None
+        limit = Limit(quotas.manifest_bytes, LONGEST_BYTES)
+        lines = service.buckets.bucket(bucket).lines(key, place.get("VersionId"), limit)
     else:
-        data = facts["changes"].encode("utf-8", "surrogateescape")
         name = "Changes"
-        there = service.catalog.statistics(work.dataset)[0]
-        first = service.catalog.first_source(work.dataset)
-        home = split(first)[0] if first else None
+        lines = iter(facts["changes"].encode("utf-8", "surrogateescape").split(b"\n"))
+        known = service.catalog.sources(work.dataset)
+        stored = set(known)
+        home = split(known[0])[0] if known else None
+    most = quotas.train_images if work.type == "train" else quotas.test_images
     found: dict[str, tuple[int, Entry]] = {}
-    for number, entry in _lines(data, name):
-        bucket, _ = split(entry.source)
-        home = home or bucket
-        if bucket != home:
-            raise BadDataset(
-                f"{name}:{number}: the picture is in bucket {bucket}, others in {home}: all "
-                "pictures of a dataset must be in one bucket."
-            )
+    new = 0
+    for number, entry in _parsed(lines, name):
+        home = _same_bucket(entry, home, f"{name}:{number}")
         if entry.source in found and "manifest" in facts:
             raise BadDataset(
                 f"{name}:{number}: {entry.source} stands in line {found[entry.source][0]} already; "
                 "every picture may stand once: remove one of the lines."
             )
+        new += entry.source not in stored and entry.source not in found
+        if len(stored) + new > most:
+            raise BadDataset(
+                f"{name}:{number}: more than the {most} pictures that a {work.type} dataset may "
+                "have."
+            )
         found[entry.source] = (number, entry)
-    most = quotas.train_images if work.type == "train" else quotas.test_images
-    if there + len(found) > most:
-        raise BadDataset(
-            f"{name}: {there + len(found)} pictures; a {work.type} dataset may have {most}."
-        )
+    if not found:
+        raise BadDataset(f"{name}: has no line.")
     return [entry for _, entry in found.values()]
 
 
-def _lines(data: bytes, name: str) -> Iterator[tuple[int, Entry]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadDataset(f"{name}: is not UTF-8 text (byte {error.start}).") from None
-    empty = True
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        empty = False
+def _same_bucket(entry: Entry, home: str | None, where: str) -> str:
+    """The bucket of all pictures and masks. Raises BadDataset for another."""
+    references = [entry.source]
+    mask = mask_of(json.loads(entry.line))
+    if mask is not None and mask.reference.startswith("s3://"):
+        references.append(mask.reference)
+    for reference in references:
+        bucket, _ = split(reference)
+        home = home or bucket
+        if bucket != home:
+            raise BadDataset(
+                f"{where}: {reference} is in bucket {bucket}, others in {home}: all pictures and "
+                "masks of a dataset must be in one bucket."
+            )
+    return home or ""
+
+
+def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry]]:
+    for number, data in enumerate(lines, 1):
         where = f"{name}:{number}"
+        if not data.strip():
+            continue
+        if len(data) > LONGEST_BYTES:
+            raise BadDataset(f"{where}: has more than the {LONGEST} characters that are allowed.")
+        try:
+            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadDataset(f"{where}: is not UTF-8 text (byte {error.start}).") from None
         entry = entry_of(line, where)
         source, kind = source_of(entry, where), kind_of(entry, where)
         split(source)
-        stored = as_stored(entry)
+        stored = as_stored(entry, where)
         if len(stored) > LONGEST:
             raise BadDataset(f"{where}: has {len(stored)} characters; {LONGEST} are allowed.")
         yield number, Entry(source, stored, kind)
-    if empty:
-        raise BadDataset(f"{name}: has no line.")

@@ -12,6 +12,9 @@ is gained by finding out later; faults of pictures are found in training.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ from edged.core.errors import (
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.store.models import ModelRow
 from edged.store.sealing import Closet, DataKey
+
+log = logging.getLogger(__name__)
 
 MODEL = "model"
 TRAINING = "The model is being trained."
@@ -137,18 +142,13 @@ def start(service: Service, call: Call) -> dict[str, Any]:
             f"MaxInferenceUnits {most} is less than MinInferenceUnits {units}: give at least as "
             "many."
         )
-    hosted: ModelRow | None = None
-    try:
-        with service.catalog.transaction():
-            _, row = model_of(service, call)
-            _moved(service, row, Event.START)
-            service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
-            host(service, row, units, most)
-            hosted = row
-    except BaseException:
-        if hosted is not None:  # what was not written down must not run
-            _unhost(service, hosted)
-        raise
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.START)
+        service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+        host(service, row, units, most)
+        # What cannot be written down must not run.
+        service.catalog.on_rollback(partial(_unhost, service, row))
     return {"Status": ModelStatus.STARTING_HOSTING.value}
 
 
@@ -162,10 +162,15 @@ def stop(service: Service, call: Call) -> dict[str, Any]:
     return {"Status": ModelStatus.STOPPING_HOSTING.value}
 
 
-def settle(service: Service) -> None:
-    """End the hosting of every model that was stopped, behind the answer."""
+def settle(service: Service, beat: Callable[[], None]) -> None:
+    """End the hosting of every model that was stopped, behind the answer. beat: before each."""
     for row in service.models.having("STOPPING_HOSTING"):
-        _unhost(service, row)
+        beat()
+        try:
+            _unhost(service, row)
+        except WrongState as error:
+            log.warning("a model could not be stopped, and is tried again: %s", error)
+            continue
         service.models.set(row, "TRAINED", TRAINED, row.facts)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edged.control.models import MODEL, closet_of, status_of
@@ -113,9 +113,13 @@ def list_all(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def settle(service: Service) -> None:
-    """Do all accepted jobs, behind the answers; one that was cut off is done again."""
+def settle(service: Service, beat: Callable[[], None]) -> None:
+    """Do all accepted jobs, behind the answers; one that was cut off is done again.
+
+    beat: before each.
+    """
     for row in service.jobs.waiting():
+        beat()
         service.jobs.set(row, "RUNNING", "The model is being packaged.", service.now())
         try:
             _package(service, row)

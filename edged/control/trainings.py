@@ -249,5 +249,9 @@ def _sweep(service: Service) -> None:
     if not service.folder.is_dir():
         return
     for path in service.folder.iterdir():
-        if path.name.isdecimal() and service.models.by_id(int(path.name)) is None:
-            shutil.rmtree(path, ignore_errors=True)
+        if not path.name.isdecimal() or service.models.by_id(int(path.name)) is not None:
+            continue
+        with service.catalog.transaction():  # a model in the making has a folder before its row
+            if service.models.by_id(int(path.name)) is not None:
+                continue
+        shutil.rmtree(path, ignore_errors=True)

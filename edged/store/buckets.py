@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -17,6 +20,19 @@ from edged.core.errors import EdgedError, InvalidInput, MissingDependency, NotFo
 
 LARGEST = 1024 * 1024 * 1024
 """Bytes of one object that is read whole: the service's limit of a manifest."""
+CHUNK = 1024 * 1024
+
+
+S3_SECONDS = 600.0
+"""For the whole of an object: one that trickles in would hold up all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Bytes that a whole object, and one line of it, may have."""
+
+    whole: int = LARGEST
+    line: int = LARGEST
 
 
 class BucketError(EdgedError):
@@ -28,6 +44,12 @@ class Bucket(Protocol):
 
     def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
         """An object's bytes. Raises NotFound, InvalidInput, BucketError."""
+
+    def lines(self, key: str, version: str | None, limit: Limit) -> Iterator[bytes]:
+        """An object's lines without their ends, one after the other. Raises as `read` does."""
+
+    def check(self, key: str) -> None:
+        """Raise NotFound or InvalidInput when nothing can be written there, as far as is known."""
 
     def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
         """A file with the object: its own, or what `keep` makes of its bytes. Raises as `read`."""
@@ -45,11 +67,7 @@ class FolderBucket:
 
     def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
         """An object's bytes; a folder keeps no versions."""
-        if version is not None:
-            raise InvalidInput(
-                f"{self._shown(key)}: VersionId is given, but this bucket is a folder, which keeps "
-                "no versions: leave VersionId out."
-            )
+        _check_version(version, self._shown(key))
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -59,6 +77,23 @@ class FolderBucket:
         except OSError as error:
             raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
         return _bounded(data, most, self._shown(key))
+
+    def lines(self, key: str, version: str | None, limit: Limit) -> Iterator[bytes]:
+        """The file's lines."""
+        _check_version(version, self._shown(key))
+        try:
+            with self._path(key).open("rb") as file:
+                yield from _lines(file.read, limit, self._shown(key))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFound(f"{self._shown(key)}: no such object.") from None
+        except OSError as error:
+            raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
+
+    def check(self, key: str) -> None:
+        """The folder is there, and the key is one."""
+        if not self._root.is_dir():
+            raise NotFound(f"Bucket {self._name}: there is no folder {self._root} on this box.")
+        self._path(key)
 
     def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
         """The object's own file."""
@@ -74,6 +109,7 @@ class FolderBucket:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, part = tempfile.mkstemp(prefix=".edged-", dir=path.parent)
+            os.fchmod(descriptor, 0o666 & ~_umask())  # others shall fetch what was delivered
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
@@ -112,12 +148,42 @@ class S3Bucket:
 
     def read(self, key: str, version: str | None = None, most: int = LARGEST) -> bytes:
         """An object's bytes, of the newest version unless one is named."""
-        more = {} if version is None else {"VersionId": version}
         shown = f"s3://{self._name}/{key}"
+        with self._body(key, version, shown) as read:
+            parts, size = [], 0
+            while size <= most and (part := read(min(CHUNK, most + 1 - size))):
+                parts.append(part)
+                size += len(part)
+            return _bounded(b"".join(parts), most, shown)
+
+    def lines(self, key: str, version: str | None, limit: Limit) -> Iterator[bytes]:
+        """The object's lines, while it comes in."""
+        shown = f"s3://{self._name}/{key}"
+        with self._body(key, version, shown) as read:
+            yield from _lines(read, limit, shown)
+
+    def check(self, key: str) -> None:
+        """The bucket is there; whether it may be written to is known when it is."""
+        try:
+            self._client.head_bucket(Bucket=self._name)
+        except Exception as error:
+            raise self._refusal(error, f"s3://{self._name}") from error
+
+    @contextmanager
+    def _body(self, key: str, version: str | None, shown: str) -> Iterator[Callable[[int], bytes]]:
+        """Reads an object, for S3_SECONDS at most."""
+        more = {} if version is None else {"VersionId": version}
+        until = time.monotonic() + S3_SECONDS
+
+        def read(size: int) -> bytes:
+            if time.monotonic() > until:
+                raise BucketError(f"{shown}: did not come within {S3_SECONDS:g} s.")
+            return bytes(body.read(size))
+
         try:
             found = self._client.get_object(Bucket=self._name, Key=key, **more)
             with found["Body"] as body:
-                return _bounded(body.read(most + 1), most, shown)
+                yield read
         except EdgedError:
             raise
         except Exception as error:
@@ -147,6 +213,49 @@ class S3Bucket:
         if code in ("InvalidArgument", "AccessDenied", "403", "InvalidVersionId"):
             return InvalidInput(f"{shown}: the S3 service refuses ({code}).")
         return BucketError(f"{shown}: the S3 service fails ({code or type(error).__name__}).")
+
+
+def _check_version(version: str | None, shown: str) -> None:
+    if version is not None:
+        raise InvalidInput(
+            f"{shown}: VersionId is given, but this bucket is a folder, which keeps no versions: "
+            "leave VersionId out."
+        )
+
+
+def _lines(read: Callable[[int], bytes], limit: Limit, shown: str) -> Iterator[bytes]:
+    """What `read` gives, cut at line ends. Raises InvalidInput beyond the limit."""
+    rest, size, number = b"", 0, 1
+    while True:
+        part = read(CHUNK)
+        size += len(part)
+        if size > limit.whole:
+            raise InvalidInput(f"{shown}: has more than the {limit.whole} bytes that are allowed.")
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            _check_line(line, limit, f"{shown}:{number}")
+            yield line
+            number += 1
+        _check_line(rest, limit, f"{shown}:{number}")
+        if not part:
+            yield rest
+            return
+
+
+def _check_line(line: bytes, limit: Limit, where: str) -> None:
+    if len(line) > limit.line:
+        raise InvalidInput(f"{where}: has more than the {limit.line} bytes that are allowed.")
+
+
+def _umask() -> int:
+    """The process's own; there is no way to read it without changing it, for a moment."""
+    with _UMASK:
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
+
+
+_UMASK = threading.Lock()
 
 
 def _bounded(data: bytes, most: int, shown: str) -> bytes:

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from edged.core.errors import InvalidInput, MissingDependency, ModelError
@@ -132,7 +132,8 @@ def _read(bundle: Path, trusted: str | None) -> tuple[dict[str, Any], dict[str, 
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != manifest["files"][name]:
             raise InvalidInput(f"{bundle}: {name} in it is damaged: copy the bundle again.")
-        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        inner = name.removeprefix(MODEL)
+        if any(step in ("", ".", "..") for step in inner.split("/")) or "\0" in name:
             raise InvalidInput(f"{bundle}: {name} leads out of it.")
     return manifest, files, signer
 

@@ -79,6 +79,7 @@ class Catalog:
     def __init__(self, database: Database) -> None:
         self._db = database
         self.transaction = database.transaction
+        self.on_rollback = database.on_rollback
 
     def add_project(self, scope: Scope, name: str, now: float) -> Project | None:
         """The new project, or None if there is one of that name."""
@@ -165,12 +166,12 @@ class Catalog:
         """Forget work; in the transaction of what it came to."""
         self._db.run("DELETE FROM pending WHERE id = ?", work.id)
 
-    def first_source(self, dataset: int) -> str | None:
-        """The reference of some picture of the data set."""
-        found = self._db.one(
-            "SELECT source FROM entries WHERE dataset = ? ORDER BY position LIMIT 1", dataset
+    def sources(self, dataset: int) -> list[str]:
+        """The references of all pictures of the data set, in the order they came."""
+        found = self._db.rows(
+            "SELECT source FROM entries WHERE dataset = ? ORDER BY position", dataset
         )
-        return str(found[0]) if found else None
+        return [str(row[0]) for row in found]
 
     def delete_dataset(self, dataset: DatasetRow) -> None:
         """With its entries."""

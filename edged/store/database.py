@@ -1,11 +1,11 @@
 """The catalog's SQLite file: opening, migrations, transactions. Rows are catalog.py's.
 
 WAL with synchronous=FULL: what a transaction has committed survives a power cut, and what it has
-not leaves no trace. One connection behind one lock: writers queue, and a read waits for no more
-than the transaction in hand, which never does more than touch rows.
+not leaves no trace. Two connections, each behind a lock: writers queue on one; who is in no
+transaction reads on the other, and waits for no writer.
 
 Decision: a damaged catalog is not replaced, as the outbox is: in it lies what customers made. The
-daemon says so and does not start the API.
+daemon says so and runs without the API.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,17 +81,22 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
+        self._reading = threading.Lock()
         self._db: sqlite3.Connection | None = None
-        self._depth = 0
+        self._reader: sqlite3.Connection | None = None
+        self._owner: int | None = None
+        self._undo: list[Callable[[], None]] = []
 
     def open(self) -> None:
         """Open or make the file and bring it to this version. Raises ModelError."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.close(descriptor)
-            db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            db = self._connect()
             try:
                 self._prepare(db)
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only = ON")
             except BaseException:
                 db.close()
                 raise
@@ -104,39 +109,56 @@ class Database:
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        with self._lock:
-            db, self._db = self._db, None
-            if db is not None:
-                db.close()
+        with self._lock, self._reading:
+            for db in (self._db, self._reader):
+                if db is not None:
+                    db.close()
+            self._db = self._reader = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of what is done inside, or nothing; inside another one, a part of that."""
         with self._lock:
-            if self._depth:
+            if self._owner is not None:
                 yield
                 return
             self._run("BEGIN IMMEDIATE", ())
-            self._depth += 1
+            self._owner, self._undo = threading.get_ident(), []
             try:
                 yield
+                self._run("COMMIT", ())
             except BaseException:
-                self._depth -= 1
-                self._run("ROLLBACK", ())
+                self._roll_back()
                 raise
-            self._depth -= 1
-            self._run("COMMIT", ())
+            finally:
+                self._owner, self._undo = None, []
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Have something undone if the transaction in hand comes to nothing; inside one."""
+        self._undo.append(undo)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db is not None and self._db.in_transaction:
+                self._run("ROLLBACK", ())
+        finally:
+            for undo in reversed(self._undo):
+                undo()
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a query finds, or a statement returns."""
-        with self._lock:
-            return self._run(sql, values).fetchall()
+        return self._read(sql, values)
 
     def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row, if there is one."""
+        return next(iter(self._read(sql, values)), None)
+
+    def _read(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._owner != threading.get_ident() and sql.startswith("SELECT"):
+            with self._reading:
+                return self._on(self._reader, sql, values).fetchall()
         with self._lock:
-            found: tuple[Any, ...] | None = self._run(sql, values).fetchone()
-            return found
+            return self._run(sql, values).fetchall()
 
     def run(self, sql: str, *values: Any) -> int:
         """How many rows a statement changed."""
@@ -146,20 +168,24 @@ class Database:
     def run_many(self, sql: str, rows: Iterator[Sequence[Any]]) -> None:
         """One statement for each of the rows; inside a transaction."""
         with self._lock:
-            self._open_db().executemany(sql, rows)
+            for row in rows:
+                self._run(sql, row)
 
     def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        return self._on(self._db, sql, values)
+
+    def _on(self, db: sqlite3.Connection | None, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        if db is None:
+            raise ModelError(f"The catalog {self._path} is not open.")
         try:
-            return self._open_db().execute(sql, values)
+            return db.execute(sql, values)
         except sqlite3.IntegrityError:
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeEncodeError) as error:
             raise ModelError(f"The catalog {self._path} refuses ({error}).") from error
 
-    def _open_db(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise ModelError(f"The catalog {self._path} is not open.")
-        return self._db
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL")

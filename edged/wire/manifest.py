@@ -22,7 +22,7 @@ BACKGROUND = "background"
 def entry_of(line: str, where: str) -> dict[str, Any]:
     """The JSON object of a line; `where` is what the error calls it. Raises BadDataset."""
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadDataset(f"{where}: is not JSON ({error}).") from None
     if not isinstance(entry, dict):
@@ -46,10 +46,22 @@ def kind_of(entry: Mapping[str, Any], where: str) -> str | None:
     return next(iter(known), None)
 
 
-def as_stored(entry: Mapping[str, Any]) -> str:
-    """The line as the service gives it back: its labels' numbers are 1 anomaly, 0 normal."""
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def as_stored(entry: Mapping[str, Any], where: str) -> str:
+    """The line as the service gives it back: its labels' numbers are 1 anomaly, 0 normal.
+
+    Raises BadDataset for halves of characters, which JSON can write and no text can hold.
+    """
     numbers = {name: int(kind == ANOMALY) for name, kind in _labels(entry)}
-    return json.dumps({**entry, **numbers}, separators=(",", ":"), ensure_ascii=False)
+    line = json.dumps({**entry, **numbers}, separators=(",", ":"), ensure_ascii=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadDataset(f"{where}: has half of a character (a lone surrogate).") from None
+    return line
 
 
 @dataclass(frozen=True, slots=True)

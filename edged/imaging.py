@@ -95,6 +95,19 @@ def decode_for(data: bytes | memoryview, name: str, size: tuple[int, int]) -> De
     return _decode(data, name, size)
 
 
+def measured(data: bytes, name: str) -> tuple[int, int] | None:
+    """(height, width) of a PNG or JPEG, undecoded; None of any other bytes.
+
+    Raises BadImage for one that stops early.
+    """
+    jpeg = _check_structure(data, name)
+    if jpeg is not None:
+        return jpeg
+    if data.startswith(_PNG) and len(data) >= 24:
+        return _number(data, 20, 4), _number(data, 16, 4)
+    return None
+
+
 def _decode(data: bytes | memoryview, name: str, size: tuple[int, int] | None) -> Decoded:
     if len(data) == 0:
         raise BadImage(f"{name}: the file is empty.")

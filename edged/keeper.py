@@ -150,10 +150,8 @@ def _import(arguments: argparse.Namespace) -> int:
     from edged.wire.spec import read_spec
 
     trusted = None if arguments.any_key else arguments.key
-    found = bundle.install(arguments.bundle, arguments.output, trusted)
-    read_spec(arguments.output)
-    shown = ("component", "component_version", "model_arn", "key")
-    print_report({key: found[key] for key in shown}, arguments.json)
+    found = bundle.install(arguments.bundle, arguments.output, trusted, read_spec)
+    print_report(found, arguments.json)
     return 0
 
 

@@ -52,7 +52,7 @@ def test_an_s3_service_is_read_written_and_has_versions(s3: str, tmp_path: Path)
 
     assert bucket.fetch("a/m", keep) == tmp_path / "copy"
     assert kept == [b"new"]
-    with pytest.raises(NotFound, match=r"s3://parts/absent: no such object"):
+    with pytest.raises(NotFound, match=r"s3://parts/absent: the S3 service has no such thing"):
         bucket.read("absent")
     with pytest.raises(InvalidInput, match="more than the 2 bytes"):
         bucket.read("a/m", most=2)
@@ -68,7 +68,7 @@ def test_a_folder_comes_before_the_service_and_an_unknown_bucket_is_not_found(
     (tmp_path / "here" / "k").write_bytes(b"folder")
     buckets = Buckets(tmp_path, S3Service(s3))
     assert buckets.bucket("here").read("k") == b"folder"
-    with pytest.raises(NotFound, match="NoSuchBucket"):
+    with pytest.raises(NotFound, match="the S3 service has none of that name"):
         buckets.bucket("nowhere").read("k")
     with pytest.raises(NotFound, match="there is no folder"):
         Buckets(tmp_path).bucket("nowhere")

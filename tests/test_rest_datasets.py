@@ -131,7 +131,9 @@ def test_an_update_adds_and_replaces_all_or_nothing(rest: Rest) -> None:
     assert update(line(2, "anomaly"), line(3)).startswith("UPDATE_COMPLETE 3")
     failed = update(line(4), "{not json}")
     assert failed.startswith("UPDATE_FAILED_ROLLBACK_COMPLETE 3 Changes:2: is not JSON")
-    assert "all pictures and masks of a dataset must be in one bucket" in update(line(5, bucket="elsewhere"))
+    assert "all pictures and masks of a dataset must be in one bucket" in update(
+        line(5, bucket="elsewhere")
+    )
     entries = client.list_dataset_entries(**at)["DatasetEntries"]
     classes = [json.loads(e).get("auto-label-metadata", {}).get("class-name") for e in entries]
     assert classes == ["normal", "anomaly", None]

@@ -91,7 +91,7 @@ def test_a_session_needs_its_token_and_ends(keys: Credentials) -> None:
     assert code(request, keys) == ("InvalidClientTokenId", 403)
     short = keys.create(["*"], ["*"], lifetime=timedelta(seconds=60))
     request = signed("GET", "/2020-11-20/projects", parts(short))
-    assert code(request, keys, timedelta(seconds=61)) == ("InvalidClientTokenId", 403)
+    assert code(request, keys, timedelta(seconds=61)) == ("ExpiredTokenException", 403)
 
 
 def test_fifteen_minutes_of_skew_either_way(keys: Credentials, key: Credential) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +30,10 @@ from edged.control.protocol import (
     route,
 )
 from edged.control.service import Call, Service
-from edged.control.sigv4 import Caller
+from edged.control.sigv4 import AccessDenied, Caller
 from edged.control.throttle import Throttle
 from edged.core.errors import EdgedError, Resource, WrongState
-from edged.sections import ACCOUNT, REGION
+from edged.sections import ACCOUNT, REGION, is_loopback
 from edged.store.catalog import Scope
 from edged.store.credentials import Credential
 
@@ -69,6 +70,8 @@ class _Way:
     request: Request
     caller: Caller | None = None
     operation: Operation | None = None
+    named: str = ""
+    """What the path does not say: the name of a new project."""
 
 
 class Chain:
@@ -102,7 +105,20 @@ class Chain:
             log.exception("request %s failed", request_id)
             fault = EdgedError(f"The server failed; its log says why (request {request_id}).")
             response, error = failure(fault), fault.aws_code
-        caller = way.caller or Caller("", "", "")
+        self._report(way, request_id, response.code, error, time.monotonic() - began)
+        headers = {**response.headers, "x-amzn-RequestId": request_id}
+        return Response(response.code, response.body, headers)
+
+    def refuse(self, request: Request, error: EdgedError) -> Response:
+        """The answer to a request whose body was not taken; it is written down, too."""
+        request_id, response = str(uuid.uuid4()), failure(error)
+        self._report(_Way(request), request_id, response.code, error.aws_code, 0.0)
+        headers = {**response.headers, "x-amzn-RequestId": request_id}
+        return Response(response.code, response.body, headers)
+
+    def _report(self, way: _Way, request_id: str, code: int, error: str, seconds: float) -> None:
+        request = way.request
+        caller = way.caller or sigv4.claimed(request)
         done = Done(
             time.time(),
             request_id,
@@ -110,21 +126,20 @@ class Chain:
             caller.account,
             caller.region,
             way.operation.name if way.operation else "",
-            percent_decoded(f"{request.method} {request.path[:1200]}"),
+            percent_decoded(f"{request.method} {request.path[:1200]}") + way.named,
             request.peer,
-            response.code,
+            code,
             error,
-            time.monotonic() - began,
+            seconds,
         )
         for each in self._tell:
             each(done)
-        headers = {**response.headers, "x-amzn-RequestId": request_id}
-        return Response(response.code, response.body, headers)
 
     def _handle(self, way: _Way) -> Response:
         request = way.request
         credential: Credential | None = None
         if self._find is None:
+            _check_local(request)
             way.caller = _anonymous(request)
         else:
             now = datetime.now(timezone.utc)
@@ -136,6 +151,8 @@ class Chain:
         scope = Scope(caller.account, caller.region)
         self._throttle.take(scope, name)
         call = Call(scope, parameters(way.operation, path, request))
+        if "ProjectName" not in path and call.get("ProjectName"):
+            way.named = f" {call['ProjectName']}"
         return self._once(way.operation, call)
 
     def _once(self, operation: Operation, call: Call) -> Response:
@@ -164,6 +181,13 @@ class Chain:
                 call.scope, operation.name, token, digest, text, now + TOKEN_SECONDS
             )
         return response
+
+
+def _check_local(request: Request) -> None:
+    """Raise AccessDenied for what a page in a browser on this machine may have sent."""
+    host = re.sub(":[0-9]+$", "", request.header("host") or "localhost").strip("[]")
+    if request.header("origin") is not None or not is_loopback(host):
+        raise AccessDenied("Without keys only programs of this machine are served, no web page.")
 
 
 def _anonymous(request: Request) -> Caller:

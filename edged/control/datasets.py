@@ -76,7 +76,8 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
 def list_entries(service: Service, call: Call) -> dict[str, Any]:
     """Lines of the data set, filtered, in the order in which they came."""
     limit = call.get("MaxResults") or PAGE
-    after = page_start(call.get("NextToken"), int) or 0
+    of = f"entries {call['ProjectName']} {call['DatasetType']}"
+    after = page_start(call.get("NextToken"), of, int) or 0
     before, since = call.get("BeforeCreationDate"), call.get("AfterCreationDate")
     wanted = EntryFilter(
         call.get("Labeled"),
@@ -90,7 +91,7 @@ def list_entries(service: Service, call: Call) -> dict[str, Any]:
     page = found[:limit]
     return {
         "DatasetEntries": [line for _, line in page],
-        "NextToken": page_token(page[-1][0]) if len(found) > limit else None,
+        "NextToken": page_token(of, page[-1][0]) if len(found) > limit else None,
     }
 
 

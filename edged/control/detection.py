@@ -18,10 +18,11 @@ import numpy.typing as npt
 from edged import imaging
 from edged.control.models import hosted_name, status_of
 from edged.control.protocol import check_media_type
-from edged.control.service import Call, Service, model_of
+from edged.control.service import Call, Service, check_picture, model_of
 from edged.core.errors import (
     DeadlineExceeded,
     InvalidInput,
+    NotFound,
     Resource,
     ShuttingDown,
     WrongState,
@@ -33,32 +34,39 @@ from edged.wire.results import detect_anomaly_result
 PATIENCE = 30.0
 """Seconds; the queue is short, so longer means that an engine hangs."""
 RUNNING = (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING)
+ADVICE = {
+    ModelStatus.TRAINING: "wait until it is trained, and start it",
+    ModelStatus.TRAINING_FAILED: "DescribeModel says why; train another version",
+    ModelStatus.STARTING_HOSTING: "wait until it is HOSTED",
+    ModelStatus.HOSTING_FAILED: "DescribeModel says why; start it again when that is mended",
+}
 
 
 def detect(service: Service, call: Call) -> dict[str, Any]:
     """Judge one picture with a hosted model."""
     check_media_type(str(call["ContentType"]))
     data: bytes = call["Body"]
-    quotas = service.quotas
     _, row = model_of(service, call)
     name = f"{row.project}/{row.version}"
     status, _ = status_of(service, row)
     if status not in RUNNING:
-        raise WrongState(
-            f"The model {name} is {status.value}: start it, and wait until it is HOSTED.",
-            Resource("MODEL", name),
-        )
-    if len(data) > quotas.image_bytes:
-        raise InvalidInput(f"The image has {len(data)} bytes; {quotas.image_bytes} are allowed.")
-    image = imaging.decode(data, "The image")
-    height, width = image.shape[:2]
-    least, most = quotas.least_side, quotas.most_side
-    if min(height, width) < least or max(height, width) > most:
+        advice = ADVICE.get(status, "start it, and wait until it is HOSTED")
+        raise WrongState(f"The model {name} is {status.value}: {advice}.", Resource("MODEL", name))
+    height, width = shape = check_picture(service.quotas, data, "The image")
+    live = service.hosting.hosted(hosted_name(row))
+    spec = live.spec if live is not None else None
+    if spec is not None and spec.image_size and spec.image_size != shape:
+        want = "{1}x{0}".format(*spec.image_size)
         raise InvalidInput(
-            f"The image has {width}x{height} pixels; {least}x{least} to {most}x{most} are taken."
+            f"The image has {width}x{height} pixels; the model {name} was trained on {want}."
         )
+    image = imaging.decode(data, "The image")
     try:
         inspection = service.hosting.detect(hosted_name(row), image).result(PATIENCE)
+    except (NotFound, WrongState):  # it was stopped a moment ago
+        raise WrongState(
+            f"The model {name} is no longer hosted.", Resource("MODEL", name)
+        ) from None
     except FutureTimeoutError:
         raise DeadlineExceeded(f"The image was not judged within {PATIENCE:g} s.") from None
     except CancelledError:
@@ -68,8 +76,7 @@ def detect(service: Service, call: Call) -> dict[str, Any]:
         raise DeadlineExceeded("The image was not judged.")
     result = detect_anomaly_result(verdict)
     if verdict.mask is not None:
-        live = service.hosting.hosted(hosted_name(row))
-        classes = live.spec.classes if live is not None and live.spec is not None else ()
+        classes = spec.classes if spec is not None else ()
         result["AnomalyMask"] = _drawn(verdict.mask, tuple(each.color for each in classes))
     return {"DetectAnomalyResult": result}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LONGEST = 8192
 """Characters of a line."""
+BASE64 = re.compile(rb"eyJ[A-Za-z0-9+/]+={0,2}\s*")
+"""Of what begins as an object of JSON does."""
 LONGEST_BYTES = 6 * LONGEST
 """Of a line that has so many characters, however they are written."""
 
@@ -79,7 +82,10 @@ def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Ent
         lines = service.buckets.bucket(bucket).lines(key, place.get("VersionId"), limit)
     else:
         name = "Changes"
-        lines = iter(facts["changes"].encode("utf-8", "surrogateescape").split(b"\n"))
+        changes = facts["changes"].encode("utf-8", "surrogateescape")
+        if BASE64.fullmatch(changes):
+            raise BadDataset("Changes: is base64 twice: give the SDK the lines as they are.")
+        lines = iter(changes.split(b"\n"))
         known = service.catalog.sources(work.dataset)
         stored = set(known)
         home = split(known[0])[0] if known else None

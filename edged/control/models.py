@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edged.control import tags
 from edged.control.material import lines_of
 from edged.control.service import (
     PAGE,
@@ -47,6 +48,7 @@ MODEL = "model"
 TRAINING = "The model is being trained."
 TRAINED = "Training completed successfully."
 STARTING = "The model is starting."
+RUNNING = "The model is running"
 STOPPING = "The model is stopping."
 NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
 
@@ -59,6 +61,12 @@ def create(service: Service, call: Call) -> dict[str, Any]:
             master = service.keyring.find(kms)
         except NotFound as error:
             raise InvalidInput(str(error)) from None
+    where = call["OutputConfig"]["S3Location"]
+    prefix = where.get("Prefix", "")
+    try:
+        service.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
+    except NotFound as error:
+        raise InvalidInput(f"OutputConfig: {error}") from None
     with service.catalog.transaction():
         project = project_of(service, call)
         data = lines_of(service, project)
@@ -69,10 +77,9 @@ def create(service: Service, call: Call) -> dict[str, Any]:
                 "TRAININGS",
                 Resource("MODEL", project.name),
             )
-        where = call["OutputConfig"]["S3Location"]
         facts = {
             "description": call.get("Description"),
-            "output": {"Bucket": where["Bucket"], "Prefix": where.get("Prefix", "")},
+            "output": {"Bucket": where["Bucket"], "Prefix": prefix},
         }
         row = service.models.add(project, "TRAINING", TRAINING, facts, service.now())
         arn = model_arn(row.scope, row.project, row.version)
@@ -83,9 +90,10 @@ def create(service: Service, call: Call) -> dict[str, Any]:
         closet = Closet(service.folder / str(row.id), key)
         closet.root.mkdir(parents=True, exist_ok=True)
         for kind, lines in data.items():
-            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode())
+            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
         if call.get("Tags"):
-            service.catalog.set_tags(arn, {tag["Key"]: tag["Value"] for tag in call["Tags"]})
+            resource = Resource("MODEL", f"{row.project}/{row.version}")
+            tags.put(service, arn, resource, call["Tags"])
     service.wake()
     return {"ModelMetadata": metadata(service, row)}
 
@@ -93,12 +101,13 @@ def create(service: Service, call: Call) -> dict[str, Any]:
 def list_all(service: Service, call: Call) -> dict[str, Any]:
     """Models by version."""
     limit = call.get("MaxResults") or PAGE
-    after = page_start(call.get("NextToken"), int) or 0
+    of = f"models {call['ProjectName']}"
+    after = page_start(call.get("NextToken"), of, int) or 0
     found = service.models.of(project_of(service, call), after, limit + 1)
     page = found[:limit]
     return {
         "Models": [metadata(service, each) for each in page],
-        "NextToken": page_token(page[-1].version) if len(found) > limit else None,
+        "NextToken": page_token(of, page[-1].version) if len(found) > limit else None,
     }
 
 
@@ -125,6 +134,13 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
     with service.catalog.transaction():
         _, row = model_of(service, call)
         _moved(service, row, Event.DELETE)
+        me = (row.scope, row.project, row.version)
+        if me in [(job.scope, job.project, job.version) for job in service.jobs.waiting()]:
+            raise WrongState(
+                f"The model {row.project}/{row.version} is being packaged: wait until that has "
+                "ended.",
+                Resource("MODEL", f"{row.project}/{row.version}"),
+            )
         _unhost(service, row)
         service.models.delete(row)
         arn = model_arn(row.scope, row.project, row.version)
@@ -205,7 +221,8 @@ def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
         return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
     if settled is not ModelStatus.HOSTED:
         return settled, row.message
-    return live.status, live.message
+    message = RUNNING if live.status is ModelStatus.HOSTED else live.message
+    return live.status, message
 
 
 def _moved(service: Service, row: ModelRow, event: Event) -> None:

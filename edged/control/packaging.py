@@ -104,12 +104,13 @@ def describe(service: Service, call: Call) -> dict[str, Any]:
 def list_all(service: Service, call: Call) -> dict[str, Any]:
     """Jobs of a project, oldest first."""
     limit = call.get("MaxResults") or PAGE
-    after = page_start(call.get("NextToken"), int) or 0
+    of = f"jobs {call['ProjectName']}"
+    after = page_start(call.get("NextToken"), of, int) or 0
     found = service.jobs.of(project_of(service, call), after, limit + 1)
     page = found[:limit]
     return {
         "ModelPackagingJobs": [_metadata(each) for each in page],
-        "NextToken": page_token(page[-1].id) if len(found) > limit else None,
+        "NextToken": page_token(of, page[-1].id) if len(found) > limit else None,
     }
 
 

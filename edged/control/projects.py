@@ -44,12 +44,12 @@ def create(service: Service, call: Call) -> dict[str, Any]:
 def list_all(service: Service, call: Call) -> dict[str, Any]:
     """Projects by name."""
     limit = call.get("MaxResults") or PAGE
-    after = page_start(call.get("NextToken"), str) or ""
+    after = page_start(call.get("NextToken"), "projects", str) or ""
     found = service.catalog.projects(call.scope, after, limit + 1)
     page = found[:limit]
     return {
         "Projects": [_metadata(call.scope, each) for each in page],
-        "NextToken": page_token(page[-1].name) if len(found) > limit else None,
+        "NextToken": page_token("projects", page[-1].name) if len(found) > limit else None,
     }
 
 
@@ -66,12 +66,11 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
         found = project_of(service, call)
         resource = Resource("PROJECT", found.name)
         if service.catalog.datasets(found):
-            raise WrongState(
-                f"The project {found.name} has data sets: delete them first.", resource
-            )
+            raise WrongState(f"The project {found.name} has datasets: delete them first.", resource)
         if service.models.of(found, 0, 1):
             raise WrongState(f"The project {found.name} has models: delete them first.", resource)
         service.catalog.delete_project(found)
+        service.catalog.set_tags(project_arn(call.scope, found.name), {})
     return {"ProjectArn": project_arn(call.scope, found.name)}
 
 

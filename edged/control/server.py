@@ -17,7 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edged.control.chain import Chain
 from edged.control.protocol import Request, Response, failure
@@ -38,6 +40,8 @@ LARGEST_BODY = 15 * 1024 * 1024
 """Bytes: ten mebibytes of changes in base64, and the rest of the request."""
 MOST_HELD = 256 * 1024 * 1024
 """Bytes of all bodies at once, on their way or in hand."""
+HEAD_SECONDS = 20.0
+"""For the head of a request, from its first byte or from the connection."""
 BODY_SECONDS = 120.0
 TOO_SLOW = f"The body did not come within {BODY_SECONDS:g} s."
 THREADS = 8
@@ -107,7 +111,7 @@ class RestServer:
         config = uvicorn.Config(
             self._answer,
             interface="asgi3",
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -145,27 +149,24 @@ class RestServer:
         try:
             body = await asyncio.wait_for(self._body(receive, held), BODY_SECONDS)
             if body is not None:  # else the client has gone
-                await _send(send, await self._handled(scope, body))
+                await _send(send, await self._call(self._chain.handle, _request(scope, body)))
         except (asyncio.TimeoutError, TimeoutError):
-            await _send(send, failure(InvalidInput(TOO_SLOW)), close=True)
+            await self._refuse(scope, send, InvalidInput(TOO_SLOW))
         except EdgedError as error:
-            await _send(send, failure(error), close=True)
+            await self._refuse(scope, send, error)
         finally:
             self._held -= held[0]
 
-    async def _handled(self, scope: dict[str, Any], body: bytes) -> Response:
-        peer = scope.get("client")
-        request = Request(
-            scope["method"],
-            scope["raw_path"].decode("latin-1"),
-            scope["query_string"].decode("latin-1"),
-            tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
-            body,
-            f"{peer[0]}:{peer[1]}" if peer else "",
-        )
+    async def _refuse(self, scope: dict[str, Any], send: Send, error: EdgedError) -> None:
+        """The answer to a body that is not taken; the connection ends with it."""
+        answer = await self._call(self._chain.refuse, _request(scope, b""), error)
+        await _send(send, answer, close=True)
+
+    async def _call(self, what: Callable[..., Response], *arguments: Any) -> Response:
+        """What the chain answers, on one of the threads."""
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._chain.handle, request)
+            return await loop.run_in_executor(self._threads, what, *arguments)
         except RuntimeError:  # the threads have ended
             return failure(ShuttingDown("edged is stopping."))
 
@@ -192,6 +193,48 @@ class RestServer:
                 raise Busy("Too many requests with large bodies at once: try again.")
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, which would wait for ever for a request that never comes, or never whole."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE:
+            self._wait()  # the head of a request is not whole yet
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+def _request(scope: dict[str, Any], body: bytes) -> Request:
+    peer = scope.get("client")
+    return Request(
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        scope["query_string"].decode("latin-1"),
+        tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
+        body,
+        f"{peer[0]}:{peer[1]}" if peer else "",
+    )
 
 
 def _tls(certificate: Path, key: Path) -> ssl.SSLContext:

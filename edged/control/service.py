@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from edged import imaging
 from edged.control.protocol import SERVICE
-from edged.core.errors import InvalidInput, NotFound, Resource
+from edged.core.errors import BadImage, InvalidInput, NotFound, Resource
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
 from edged.sections import Quotas
@@ -27,6 +28,7 @@ from edged.store.models import ModelRow, Models
 from edged.store.scratch import Scratch
 
 PAGE = 100
+LONGEST_PLACE = 300
 
 
 class Hosting(Protocol):
@@ -110,6 +112,22 @@ def model_of(service: Service, call: Call) -> tuple[Project, ModelRow]:
     return project, found
 
 
+def check_picture(quotas: Quotas, data: bytes, name: str) -> tuple[int, int]:
+    """(height, width) of a picture that the service takes, undecoded. Raises BadImage."""
+    if len(data) > quotas.image_bytes:
+        raise BadImage(f"{name} has {len(data)} bytes; {quotas.image_bytes} are allowed.")
+    shape = imaging.measured(data, name)
+    if shape is None:
+        raise BadImage(f"{name} is neither PNG nor JPEG.")
+    height, width = shape
+    least, most = quotas.least_side, quotas.most_side
+    if min(shape) < least or max(shape) > most:
+        raise BadImage(
+            f"{name} has {width}x{height} pixels; {least}x{least} to {most}x{most} are taken."
+        )
+    return shape
+
+
 def project_arn(scope: Scope, name: str) -> str:
     """The project's ARN."""
     return f"arn:aws:{SERVICE}:{scope.region}:{scope.account}:project/{name}"
@@ -120,19 +138,23 @@ def model_arn(scope: Scope, project: str, version: int) -> str:
     return f"arn:aws:{SERVICE}:{scope.region}:{scope.account}:model/{project}/{version}"
 
 
-def page_token(*place: Any) -> str:
-    """Where the next page begins, in letters that a NextToken may have."""
-    return base64.b64encode(json.dumps(place).encode()).decode()
+def page_token(of: str, place: str | int) -> str:
+    """Where the next page of a list begins, in letters that a NextToken may have.
+
+    of: which list; its token is none of another's.
+    """
+    return base64.b64encode(json.dumps([of, place]).encode()).decode()
 
 
-def page_start(token: str | None, kind: type) -> Any:
+def page_start(token: str | None, of: str, kind: type) -> Any:
     """What `page_token` put into it, or None without one. Raises InvalidInput."""
     if not token:
         return None
     try:
-        (place,) = json.loads(base64.b64decode(token, validate=True))
-    except (ValueError, TypeError):
-        place = None
-    if not isinstance(place, kind) or isinstance(place, bool):
-        raise InvalidInput("NextToken is not one that this service gave.")
+        known, place = json.loads(base64.b64decode(token, validate=True))
+        fits = known == of and type(place) is kind and len(str(place).encode()) < LONGEST_PLACE
+    except (ValueError, TypeError, RecursionError):
+        fits, place = False, None
+    if not fits:
+        raise InvalidInput("NextToken is not one that this list gave.")
     return place

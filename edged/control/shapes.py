@@ -54,6 +54,9 @@ class String:
         if not isinstance(value, str):
             faults.append(_broken(value, where, "Member must be a string"))
             return ""
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            faults.append(_broken(None, where, "Member must be text without halves of characters"))
+            return ""
         if len(value) < self.least:
             words = f"Member must have length greater than or equal to {self.least}"
             faults.append(_broken(value, where, words))

@@ -74,6 +74,12 @@ class RequestExpired(Refused):
     http_status = 400
 
 
+class ExpiredToken(Refused):
+    """The time of the session is over."""
+
+    aws_code = "ExpiredTokenException"
+
+
 class AccessDenied(Refused):
     """The key is known, and may not do this."""
 
@@ -110,13 +116,13 @@ def authenticate(
     found = _read(request)
     _check_time(found, now)
     credential = find(found.key_id)
-    if credential is None or credential.expired(now):
+    if credential is None or not credential.has_token(found.token):
         raise InvalidClientTokenId("The security token included in the request is invalid.")
-    if not credential.has_token(found.token):
-        raise InvalidClientTokenId("The security token included in the request is invalid.")
+    if credential.expired(now):
+        raise ExpiredToken("The security token included in the request is expired.")
     payload = _payload(request)
     expected = _computed(request, found, credential.secret, payload)
-    if not hmac.compare_digest(expected, found.signature):
+    if not hmac.compare_digest(expected.encode(), found.signature.encode("utf-8", "replace")):
         raise InvalidSignature(
             "The request signature we calculated does not match the signature you provided. Check "
             "your AWS Secret Access Key and signing method."
@@ -131,6 +137,15 @@ def authorize(credential: Credential, operation: str, region: str) -> None:
         raise AccessDenied(
             f"User: {credential.key_id} is not authorized to perform: {action} in {region}."
         )
+
+
+def claimed(request: Request) -> Caller:
+    """Whom the request says that it is from, whether that is true or not: for the audit log."""
+    try:
+        found = _read(request)
+    except Refused:
+        return Caller("", "", "")
+    return Caller(found.key_id[:128], "", found.region)
 
 
 def _read(request: Request) -> _Signature:
@@ -160,7 +175,7 @@ def _from_query(query: Mapping[str, str]) -> _Signature:
         parts[name] = query.get(f"X-Amz-{name}", "")
         if not parts[name]:
             raise IncompleteSignature(f"AWS query-string parameters must include X-Amz-{name}.")
-    expires = query.get("X-Amz-Expires", "")
+    expires = query.get("X-Amz-Expires", str(int(SKEW.total_seconds())))
     if not re.fullmatch("[0-9]{1,6}", expires) or int(expires) > LONGEST:
         raise IncompleteSignature(f"X-Amz-Expires must be a number of seconds up to {LONGEST}.")
     token = query.get("X-Amz-Security-Token")
@@ -221,7 +236,7 @@ def _payload(request: Request) -> str:
     stated = request.header("x-amz-content-sha256")
     if stated is None or stated == UNSIGNED:
         return stated or computed
-    if not hmac.compare_digest(stated, computed):
+    if not hmac.compare_digest(stated.encode("utf-8", "replace"), computed.encode()):
         raise InvalidSignature("The body is not the one that was signed.")
     return stated
 

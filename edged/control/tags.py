@@ -6,6 +6,7 @@ Models and projects carry tags. The documentation speaks of models only; a proje
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edged.control.service import Call, Service
@@ -19,22 +20,27 @@ ARN = re.compile(
 
 def add(service: Service, call: Call) -> dict[str, Any]:
     """Add tags, or change the values of known ones."""
-    given = {tag["Key"]: tag["Value"] for tag in call["Tags"]}
-    if len(given) != len(call["Tags"]):
+    with service.catalog.transaction():
+        arn, resource = _resource(service, call)
+        put(service, arn, resource, call["Tags"])
+    return {}
+
+
+def put(service: Service, arn: str, resource: Resource, tags: Sequence[Mapping[str, str]]) -> None:
+    """Add tags to those that the resource has. Raises InvalidInput, QuotaExceeded."""
+    given = {tag["Key"]: tag["Value"] for tag in tags}
+    if len(given) != len(tags):
         raise InvalidInput("A tag's key stands twice: give every key once.")
     if any(key.lower().startswith("aws:") for key in given):
         raise InvalidInput("A tag's key may not begin with aws:, which is reserved.")
-    with service.catalog.transaction():
-        arn, resource = _resource(service, call)
-        tags = {**service.catalog.tags(arn), **given}
-        if len(tags) > service.quotas.tags:
-            raise QuotaExceeded(
-                f"{arn} would have {len(tags)} tags; {service.quotas.tags} are allowed.",
-                "TAGS",
-                resource,
-            )
-        service.catalog.set_tags(arn, tags)
-    return {}
+    whole = {**service.catalog.tags(arn), **given}
+    if len(whole) > service.quotas.tags:
+        raise QuotaExceeded(
+            f"{arn} would have {len(whole)} tags; {service.quotas.tags} are allowed.",
+            "TAGS",
+            resource,
+        )
+    service.catalog.set_tags(arn, whole)
 
 
 def remove(service: Service, call: Call) -> dict[str, Any]:

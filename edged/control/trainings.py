@@ -18,9 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edged import imaging
 from edged.control.models import MODEL, TRAINED, closet_of
-from edged.control.service import Service, model_arn
+from edged.control.service import Service, check_picture, model_arn
 from edged.core.errors import BadDataset, EdgedError
 from edged.store.buckets import split
 from edged.store.models import ModelRow
@@ -69,6 +68,7 @@ def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], 
 def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:
     """Train, write the evaluation, and give the model's facts."""
     closet = closet_of(service, row)
+    service.buckets.bucket(row.facts["output"]["Bucket"]).reach()  # before hours, not after
     # Of a sealed model, what lies open lies in memory; its features are not kept.
     work = closet.root if closet.key is None else service.scratch.place(_place(row))
     (closet.root / "images").mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ def _place(row: ModelRow) -> str:
 def _sets(closet: Closet, seed: int) -> dict[str, list[Entry]]:
     """Entries of the train and of the test set."""
     read = {
-        kind: [json.loads(line) for line in closet.read(f"{kind}.manifest").splitlines()]
+        kind: [json.loads(line) for line in closet.read(f"{kind}.manifest").split(b"\n") if line]
         for kind in ("train", "test")
         if (closet.root / f"{kind}.manifest").exists()
     }
@@ -138,19 +138,8 @@ def _local(
             bucket, name = split(reference)
             keep = partial(closet.write, f"images/{kind}-{number}-{key}{Path(name).suffix.lower()}")
             local[key] = str(service.buckets.bucket(bucket).fetch(name, keep))
-    data, quotas = _content(closet, Path(local[SOURCE]), entry[SOURCE]), service.quotas
-    if len(data) > quotas.image_bytes:
-        raise BadDataset(
-            f"{entry[SOURCE]}: has {len(data)} bytes; {quotas.image_bytes} are allowed."
-        )
-    height, width = imaging.decode_for(data, entry[SOURCE], (1, 1)).shape
-    least, most = quotas.least_side, quotas.most_side
-    if min(height, width) < least or max(height, width) > most:
-        raise BadDataset(
-            f"{entry[SOURCE]}: has {width}x{height} pixels; {least}x{least} to {most}x{most} are "
-            "taken."
-        )
-    sizes.add((height, width))
+    data = _content(closet, Path(local[SOURCE]), entry[SOURCE])
+    sizes.add(check_picture(service.quotas, data, entry[SOURCE]))
     if len(sizes) > 1:
         raise BadDataset("Images in the dataset must have the same dimensions.")
     return local

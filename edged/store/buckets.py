@@ -49,7 +49,10 @@ class Bucket(Protocol):
         """An object's lines without their ends, one after the other. Raises as `read` does."""
 
     def check(self, key: str) -> None:
-        """Raise NotFound or InvalidInput when nothing can be written there, as far as is known."""
+        """Raise NotFound, InvalidInput when no object can be there, for all that is known here."""
+
+    def reach(self) -> None:
+        """Raise NotFound, InvalidInput, BucketError unless the bucket is there now."""
 
     def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
         """A file with the object: its own, or what `keep` makes of its bytes. Raises as `read`."""
@@ -90,10 +93,13 @@ class FolderBucket:
             raise BucketError(f"{self._shown(key)}: cannot be read ({error.strerror}).") from error
 
     def check(self, key: str) -> None:
-        """The folder is there, and the key is one."""
+        """Whether it leads to a place in the folder."""
+        self._path(key)
+
+    def reach(self) -> None:
+        """Whether the folder is there."""
         if not self._root.is_dir():
             raise NotFound(f"Bucket {self._name}: there is no folder {self._root} on this box.")
-        self._path(key)
 
     def fetch(self, key: str, keep: Callable[[bytes], Path]) -> Path:
         """The object's own file."""
@@ -163,7 +169,10 @@ class S3Bucket:
             yield from _lines(read, limit, shown)
 
     def check(self, key: str) -> None:
-        """The bucket is there; whether it may be written to is known when it is."""
+        """S3 takes every key."""
+
+    def reach(self) -> None:
+        """Whether the service has the bucket, and lets us see it."""
         try:
             self._client.head_bucket(Bucket=self._name)
         except Exception as error:
@@ -208,8 +217,15 @@ class S3Bucket:
 
     def _refusal(self, error: Exception, shown: str) -> EdgedError:
         code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-        if code in ("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404"):
-            return NotFound(f"{shown}: no such object ({code}).")
+        if code == "NoSuchBucket":
+            return NotFound(f"Bucket {self._name}: the S3 service has none of that name.")
+        if code in ("NoSuchKey", "NoSuchVersion", "404"):
+            return NotFound(f"{shown}: the S3 service has no such thing ({code}).")
+        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+            return BucketError(
+                f"{shown}: edged has no keys for the S3 service: give it AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY in its environment."
+            )
         if code in ("InvalidArgument", "AccessDenied", "403", "InvalidVersionId"):
             return InvalidInput(f"{shown}: the S3 service refuses ({code}).")
         return BucketError(f"{shown}: the S3 service fails ({code or type(error).__name__}).")

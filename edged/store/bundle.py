@@ -14,20 +14,28 @@ import base64
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edged.core.errors import InvalidInput, MissingDependency, ModelError
+from edged.store import private
 
 FORMAT = 1
 MANIFEST, SIGNATURE, RECIPE = "manifest.json", "signature", "recipe.json"
 MODEL = "model/"
 LARGEST = 2 * 1024 * 1024 * 1024
+LARGEST_MANIFEST = 4 * 1024 * 1024
+SHOWN = ("component", "component_version", "model_arn")
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, ValueError, TypeError,
+    AttributeError, NotImplementedError,
+)  # fmt: skip
+"""What zipfile and a manifest of another form raise."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every file in a bundle: equal models make equal bundles."""
 
@@ -44,15 +52,12 @@ def signing_key(path: Path) -> Any:
     """The box's private key; made, readable by its owner alone, when there is none."""
     ed25519 = _keys()
     try:
-        if not path.exists():
-            raw = ed25519.Ed25519PrivateKey.generate().private_bytes_raw()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(base64.b64encode(raw) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+        with private.changing(path):
+            if not path.exists():
+                raw = ed25519.Ed25519PrivateKey.generate().private_bytes_raw()
+                private.write_text(path, base64.b64encode(raw).decode("ascii") + "\n")
         return ed25519.Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, InvalidInput) as error:
         raise ModelError(f"{path}: the signing key cannot be used ({error}).") from error
 
 
@@ -84,11 +89,14 @@ def pack(folder: Path, facts: Mapping[str, Any], recipe: Mapping[str, Any], key:
     return out.getvalue()
 
 
-def install(bundle: Path, output: Path, trusted: str | None) -> dict[str, Any]:
-    """Unpack the model of a bundle as `output`, whole or not at all; the manifest and `key`.
+def install(
+    bundle: Path, output: Path, trusted: str | None, check: Callable[[Path], object]
+) -> dict[str, Any]:
+    """Unpack the model of a bundle as `output`, whole or not at all; SHOWN and `key`.
 
-    trusted: the public key that must have signed it; None = whoever did. Raises InvalidInput for
-    a bundle that is damaged, of another signer, or in a place that is taken.
+    trusted: the public key that must have signed it; None = whoever did. check: raises an
+    EdgedError for a folder that is no model. Raises InvalidInput for a bundle that is damaged, of
+    another signer, or in a place that is taken.
     """
     if output.exists():
         raise InvalidInput(f"{output}: is there already: choose another place or remove it.")
@@ -102,6 +110,7 @@ def install(bundle: Path, output: Path, trusted: str | None) -> dict[str, Any]:
                     path = scratch / name.removeprefix(MODEL)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(data)
+            check(scratch)
             scratch.chmod(0o755)
             scratch.rename(output)
         finally:
@@ -115,8 +124,11 @@ def _read(bundle: Path, trusted: str | None) -> tuple[dict[str, Any], dict[str, 
     """Manifest, files and signer of a bundle whose signature and sums are right."""
     try:
         with zipfile.ZipFile(bundle) as archive:
-            if sum(info.file_size for info in archive.infolist()) > LARGEST:
+            sizes = {info.filename: info.file_size for info in archive.infolist()}
+            if sum(sizes.values()) > LARGEST or len(sizes) < len(archive.infolist()):
                 raise InvalidInput(f"{bundle}: unpacks to more than {LARGEST} bytes.")
+            if max(sizes[MANIFEST], sizes[SIGNATURE]) > LARGEST_MANIFEST:
+                raise InvalidInput(f"{bundle}: is no bundle of a model, or is damaged.")
             raw = archive.read(MANIFEST)
             signed = json.loads(archive.read(SIGNATURE))
             signer = str(signed["key"])
@@ -124,18 +136,20 @@ def _read(bundle: Path, trusted: str | None) -> tuple[dict[str, Any], dict[str, 
             manifest = json.loads(raw)
             if manifest["format"] != FORMAT:
                 raise InvalidInput(f"{bundle}: is of a form that this edged does not know.")
-            files = {name: archive.read(name) for name in manifest["files"]}
+            sums = {str(name): str(digest) for name, digest in manifest["files"].items()}
+            shown = {key: manifest[key] for key in SHOWN}
+            files = {name: archive.read(name) for name in sums}
     except OSError as error:
         raise InvalidInput(f"{bundle}: cannot be read ({error.strerror}).") from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise InvalidInput(f"{bundle}: is no bundle of a model, or is damaged ({error}).") from None
     for name, data in files.items():
-        if hashlib.sha256(data).hexdigest() != manifest["files"][name]:
+        if hashlib.sha256(data).hexdigest() != sums[name]:
             raise InvalidInput(f"{bundle}: {name} in it is damaged: copy the bundle again.")
         inner = name.removeprefix(MODEL)
         if any(step in ("", ".", "..") for step in inner.split("/")) or "\0" in name:
             raise InvalidInput(f"{bundle}: {name} leads out of it.")
-    return manifest, files, signer
+    return shown, files, signer
 
 
 def _check_signature(

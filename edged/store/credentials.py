@@ -107,14 +107,14 @@ class Credentials:
             (now + lifetime).isoformat() if lifetime else None,
             note,
         )
-        with self._lock:
+        with self._lock, private.changing(self._path):
             keys = {**self._read(), made.key_id: made}
             self._write(keys)
         return made
 
     def revoke(self, key_id: str) -> None:
         """Remove a key; requests signed with it are refused from now on. Raises NotFound."""
-        with self._lock:
+        with self._lock, private.changing(self._path):
             keys = dict(self._read())
             if key_id not in keys:
                 raise NotFound(f"No access key is called {key_id}: see edged credentials list.")

@@ -73,21 +73,23 @@ class Keyring:
                 f"{wanted!r} is no KmsKeyId: 1 to 2048 of A-Z a-z 0-9 : _ / + = , @ . - with a "
                 "letter or digit first."
             )
-        keys = self.all()
-        if any(each.id == wanted for each in keys):
-            raise InvalidInput(f"{wanted}: the keyring has a key of that name; choose another.")
         made = MasterKey(
             wanted, secrets.token_bytes(KEY_BYTES), datetime.now(timezone.utc).isoformat()
         )
-        self._write([*keys, made])
+        with private.changing(self._path):
+            keys = self.all()
+            if any(each.id == wanted for each in keys):
+                raise InvalidInput(f"{wanted}: the keyring has a key of that name; choose another.")
+            self._write([*keys, made])
         return made
 
     def remove(self, name: str) -> None:
         """Destroy a key: what was sealed under it can never be opened again. Raises NotFound."""
-        keys = self.all()
-        if all(each.id != name for each in keys):
-            raise NotFound(f"No key is called {name}: see edged keyring list.")
-        self._write([each for each in keys if each.id != name])
+        with private.changing(self._path):
+            keys = self.all()
+            if all(each.id != name for each in keys):
+                raise NotFound(f"No key is called {name}: see edged keyring list.")
+            self._write([each for each in keys if each.id != name])
 
     def _write(self, keys: Sequence[MasterKey]) -> None:
         shown = [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,19 +54,49 @@ def read(path: Path, version: int) -> dict[str, Any] | None:
 
 def write(path: Path, data: Mapping[str, Any]) -> None:
     """Make or replace the file, durably. Raises InvalidInput."""
-    part = path.with_name(f".{path.name}.part")
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Make or replace a file of text, as `write` does."""
+    part = ""
     try:
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
+        descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=2)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _keep_owner(part, path.parent)
-        part.replace(path)
+        _keep_owner(Path(part), path.parent)
+        Path(part).replace(path)
+        _sync(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part:
+            Path(part).unlink(missing_ok=True)
         raise InvalidInput(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """One process at a time reads the file and writes it anew. Raises InvalidInput."""
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+    except OSError as error:
+        raise InvalidInput(f"{lock}: cannot be opened ({error.strerror}).") from error
+    try:
+        _keep_owner(lock, path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _keep_owner(part: Path, folder: Path) -> None:

@@ -103,10 +103,15 @@ class Closet:
     root: Path
     key: DataKey | None
 
-    def write(self, name: str, data: bytes) -> Path:
-        """Make or replace a file; the folder must be there. Raises OSError."""
+    def write(self, name: str, data: bytes, durable: bool = False) -> Path:
+        """Make or replace a file; the folder must be there. Raises OSError.
+
+        durable: on the disk, whatever happens, when this returns.
+        """
         path = self.root / name
         path.write_bytes(data if self.key is None else self.key.seal(name, data))
+        for each in (path, path.parent, self.root.parent) if durable else ():
+            _sync(each)
         return path
 
     def read(self, name: str) -> bytes:

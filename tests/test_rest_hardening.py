@@ -27,6 +27,7 @@ from edged.config import Config, Quotas, RestConfig, SimulatedCamera
 from edged.control import server
 from edged.core.errors import InvalidInput, ModelError
 from edged.store import bundle
+from edged.store.catalog import Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
 from tests.broker import free_port, wait_until
@@ -401,3 +402,44 @@ def test_a_cut_off_signing_key_is_made_whole_or_not_at_all(tmp_path: Path) -> No
     first = bundle.public_text(bundle.signing_key(path))
     assert bundle.public_text(bundle.signing_key(path)) == first
     assert path.stat().st_mode & 0o777 == 0o600 and not list(tmp_path.glob(".signing.key.[!l]*"))
+
+
+def trained(rest: Rest, versions: int) -> None:
+    """Models that the catalog takes for trained, and whose folders are not there."""
+    aws, service = rest.client(), rest.service
+    aws.create_project(**AT)
+    project = service.catalog.project(Scope(rest.key.account, "us-east-1"), "p")
+    assert project is not None
+    for _ in range(versions):
+        facts = {"output": {"Bucket": "parts", "Prefix": ""}}
+        service.models.add(project, "TRAINED", "", facts, 1.0)
+
+
+def test_a_model_that_failed_holds_no_units(tmp_path: Path) -> None:
+    with rest_server(tmp_path) as rest:  # it has four units
+        trained(rest, 2)
+        aws = rest.client()
+        for version in ("1", "2"):
+            aws.start_model(**AT, ModelVersion=version, MinInferenceUnits=4)
+            told = lambda v=version: aws.describe_model(**AT, ModelVersion=v)["ModelDescription"]  # noqa: E731
+            assert wait_until(lambda: told()["Status"] == "HOSTING_FAILED", PATIENCE)  # noqa: B023
+            assert "no such model folder" in told()["StatusMessage"]
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_training(tmp_path: Path) -> None:
+    small = Quotas(single_normal=1, single_anomaly=0)
+    with rest_server(tmp_path, small) as rest:
+        empty(rest)
+        update(rest, line(1))
+        aws = rest.client()
+        for where, words in (
+            ({"Bucket": "nope"}, "there is no folder"),
+            ({"Bucket": "parts", "Prefix": "x/../../y"}, "is no key of an object"),
+        ):
+            with pytest.raises(ClientError, match=f"ValidationException.*{words}"):
+                aws.create_model(**AT, OutputConfig={"S3Location": where})
+        good = {"S3Location": {"Bucket": "parts"}}
+        for tags in ([{"Key": "aws:x", "Value": ""}], [{"Key": "a", "Value": ""}] * 2):
+            with pytest.raises(ClientError, match="ValidationException.*tag"):
+                aws.create_model(**AT, OutputConfig=good, Tags=tags)
+        assert aws.list_models(**AT)["Models"] == []

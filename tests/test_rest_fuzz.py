@@ -29,6 +29,11 @@ WORDS = (
     "s3://parts/a.jpg", "{}", "null", "true", "NaN", "1e999", "9" * 40, "2020-01-01T00:00:00Z",
     "arn:aws:lookoutvision:us-east-1:123456789012:project/p", "jetson_xavier", "normal", "parts",
 )  # fmt: skip
+TOKENS = tuple(
+    base64.b64encode(text.encode()).decode()
+    for text in ('["projects", 99999999999999999999]', "[" * 1400, '["projects", "\\ud800"]', "[[]]",
+                 '["projects", "p"]', '["models p", 1]', '["models p", -1]', '["projects", 1e999]')
+)  # fmt: skip
 NAMES = ("Bucket", "Key", "S3Object", "GroundTruthManifest", "S3Location", "Greengrass", "Value")
 QUERIES = ("maxResults", "nextToken", "labeled", "createdBefore", "tagKeys", "anomalyClass")
 PLACES = ("projectName", "datasetType", "modelVersion", "jobName", "resourceArn")
@@ -44,7 +49,8 @@ def value(chance: random.Random, depth: int = 0) -> Any:
     if kind == 4:
         return base64.b64encode(json.dumps({"source-ref": chance.choice(WORDS)}).encode()).decode()
     if kind == 5:
-        return "".join(chr(chance.randrange(0x800)) for _ in range(chance.randrange(12)))
+        first = chance.choice((0, 0, 0, 0xD800))  # halves of characters, which JSON can write
+        return "".join(chr(first + chance.randrange(0x800)) for _ in range(chance.randrange(12)))
     if kind == 6:
         return [value(chance, depth + 1) for _ in range(chance.randrange(4))]
     return {chance.choice(NAMES): value(chance, depth + 1) for _ in range(chance.randrange(4))}
@@ -62,7 +68,9 @@ def request(chance: random.Random) -> Request:
         path = path[: chance.randrange(len(path))] + chance.choice(("", "//", "%", "%zz", "?"))
     method = operation.method if chance.random() < 0.95 else chance.choice(("PUT", "GET", "HEAD"))
     asked = [name for name in QUERIES if chance.random() < 0.15]
-    query = "&".join(f"{name}={quote(chance.choice(WORDS))}" for name in asked)
+    query = "&".join(
+        f"{name}={quote(chance.choice(TOKENS if name == 'nextToken' else WORDS))}" for name in asked
+    )
     headers = [("content-type", chance.choice(("image/png", "image/jpeg", "text/html", "")))]
     if chance.random() < 0.2:
         headers.append(("x-amzn-client-token", chance.choice(("a", "b", "c d", "x" * 70))))

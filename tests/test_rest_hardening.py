@@ -440,6 +440,6 @@ def test_an_output_that_cannot_be_is_refused_before_the_training(tmp_path: Path)
                 aws.create_model(**AT, OutputConfig={"S3Location": where})
         good = {"S3Location": {"Bucket": "parts"}}
         for tags in ([{"Key": "aws:x", "Value": ""}], [{"Key": "a", "Value": ""}] * 2):
-            with pytest.raises(ClientError, match="ValidationException.*tag"):
+            with pytest.raises(ClientError, match=r"ValidationException.*tag"):
                 aws.create_model(**AT, OutputConfig=good, Tags=tags)
         assert aws.list_models(**AT)["Models"] == []

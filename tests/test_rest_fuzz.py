@@ -31,7 +31,8 @@ WORDS = (
 )  # fmt: skip
 TOKENS = tuple(
     base64.b64encode(text.encode()).decode()
-    for text in ('["projects", 99999999999999999999]', "[" * 1400, '["projects", "\\ud800"]', "[[]]",
+    for text in ('["projects", 99999999999999999999]', "[" * 1400, "{}",
+                 '["projects", "\\ud800"]', "[[]]",
                  '["projects", "p"]', '["models p", 1]', '["models p", -1]', '["projects", 1e999]')
 )  # fmt: skip
 NAMES = ("Bucket", "Key", "S3Object", "GroundTruthManifest", "S3Location", "Greengrass", "Value")

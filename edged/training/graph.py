@@ -82,12 +82,12 @@ def model_graph(view: View, fitted: Fitted) -> bytes:
     limit = nodes.floats(1.0 / fitted.pixel_limit)
     if segments is None or logits is None:
         heat = nodes.add("Mul", shown, limit, name="map")
-        return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])])
+        return nodes.serialise([(score, ["N"]), (heat, ["N", 1, *grid])], maps)
     classes = nodes.add("Sigmoid", logits, name="classes")
     heat = _joined(nodes, classes, nodes.add("Mul", shown, limit))
     count = len(segments.bias)
     return nodes.serialise(
-        [(score, ["N"]), (heat, ["N", 1, *grid]), (classes, ["N", count, *grid])]
+        [(score, ["N"]), (heat, ["N", 1, *grid]), (classes, ["N", count, *grid])], maps
     )
 
 

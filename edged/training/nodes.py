@@ -6,13 +6,14 @@ nothing but what it was told: no clock, no random names, so equal calls give equ
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edged.core.errors import InvalidInput, MissingDependency
+from edged.core.errors import InvalidInput, MissingDependency, ModelError
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +23,7 @@ else:
         import onnx.compose
         import onnx.helper
         import onnx.numpy_helper
+        import onnx.shape_inference
         import onnx.version_converter
     except ImportError:  # the message must name the extra, not the module
         onnx = None
@@ -29,6 +31,9 @@ else:
 OPSET = 17  # Resize with lists, Einsum, ReduceMean by attribute: what old TensorRT parses
 IR_VERSION = 8  # runtimes of the opset's age refuse newer files
 PRODUCER = "edged"
+
+FEATURES = "edged.features"
+"""Key of a model's metadata: the values where its network ends, as JSON."""
 
 Tensor = str
 """The name of a value in the graph."""
@@ -43,6 +48,15 @@ def _onnx() -> Any:
     if onnx is None:
         raise MissingDependency("onnx", "train", "Writing a model")
     return onnx
+
+
+def read_graph(data: bytes) -> tuple[Any, Any]:
+    """The onnx library, and a model of ours. Raises MissingDependency, ModelError."""
+    library = _onnx()
+    try:
+        return library, library.load_model_from_string(data)
+    except Exception as error:  # protobuf's own kinds
+        raise ModelError(f"The graph cannot be read ({type(error).__name__}).") from error
 
 
 class Foreign:
@@ -145,8 +159,15 @@ class Nodes:
         """An int64 vector constant: shapes, axes, counts."""
         return self._constant(np.asarray(values, dtype=np.int64), "i")
 
-    def serialise(self, outputs: Sequence[tuple[Tensor, Sequence[int | str]]]) -> bytes:
-        """The model's bytes; every output is float32 of the given shape. Checked by onnx."""
+    def serialise(
+        self,
+        outputs: Sequence[tuple[Tensor, Sequence[int | str]]],
+        network: Sequence[Tensor] = (),
+    ) -> bytes:
+        """The model's bytes; every output is float32 of the given shape. Checked by onnx.
+
+        network: the values where the network ends and the scorers begin, to be named in the file.
+        """
         helper, types = self._onnx.helper, self._onnx.TensorProto
         image = helper.make_tensor_value_info(
             self.image, types.UINT8, ["N", self.height, self.width, 3]
@@ -159,6 +180,8 @@ class Nodes:
             ir_version=IR_VERSION,
             producer_name=PRODUCER,
         )
+        if network:
+            self._onnx.helper.set_model_props(model, {FEATURES: json.dumps(list(network))})
         self._onnx.checker.check_model(model)
         return bytes(model.SerializeToString(deterministic=True))
 

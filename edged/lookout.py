@@ -240,7 +240,7 @@ class Lookout:
             folder,
             Keyring(self._state / "keyring.json"),
             scratch,
-            self._wake,
+            partial(database.on_commit, self._wake),  # who is woken must see what there is to do
             self._quotas,
         )
         return service, Credentials(self._state / "credentials.json")

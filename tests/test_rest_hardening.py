@@ -443,3 +443,22 @@ def test_an_output_that_cannot_be_is_refused_before_the_training(tmp_path: Path)
             with pytest.raises(ClientError, match=r"ValidationException.*tag"):
                 aws.create_model(**AT, OutputConfig=good, Tags=tags)
         assert aws.list_models(**AT)["Models"] == []
+
+
+def test_whoever_is_woken_finds_what_was_committed(tmp_path: Path) -> None:
+    database = Database(tmp_path / "c.sqlite")
+    database.open()
+    seen: list[int] = []
+    look = lambda: seen.append(len(database.rows("SELECT * FROM tags")))  # noqa: E731
+    with database.transaction():
+        with database.transaction():
+            database.run("INSERT INTO tags VALUES ('a', 'b', 'c')")
+            database.on_commit(look)
+        assert seen == []
+    assert seen == [1]
+    with pytest.raises(ZeroDivisionError), database.transaction():
+        database.on_commit(look)
+        raise ZeroDivisionError
+    database.on_commit(look)
+    assert seen == [1, 1]
+    database.close()

@@ -21,7 +21,9 @@ from edged.core.errors import (
     DeadlineExceeded,
     EdgedError,
     EngineError,
+    MissingDependency,
     NotFound,
+    ParityError,
     ShuttingDown,
     WrongState,
 )
@@ -33,6 +35,7 @@ from edged.core.workers import Crew, Deadline, Worker
 from edged.pipeline.batch import Batcher
 from edged.pipeline.infer import UnitPool
 from edged.pipeline.qualify import first_qualified
+from edged.pipeline.swap import LEAVE_SECONDS, hand_over
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +130,20 @@ class Host:
         model.settled.wait(seconds)
         return self._seen(model)
 
+    def swap(self, name: str, recipe: Callable[[], EngineLoader]) -> ModelStatus:
+        """Begin to give a hosted model another engine, on a thread `swap-<name>`.
+
+        The line does not wait: see swap.py. An engine that does not load, or does not prove
+        itself, changes nothing; the model's message then says why. Raises NotFound, WrongState.
+        """
+        model = self._find(name)
+        with self._lock:
+            model.status = advance(model.status, Event.UPDATE, f"Model {name}")
+            model.message = "The model gets another engine."
+            model.settled.clear()
+        self._crew.start(f"swap-{name}", lambda worker: self._swap(worker, model, recipe))
+        return ModelStatus.SYSTEM_UPDATING
+
     def stop(self, name: str) -> ModelStatus:
         """Finish the work in hand, then free the engine."""
         model = self._find(name)
@@ -180,7 +197,7 @@ class Host:
         """
         for model in self._models.values():
             running = model.running
-            if running is None:
+            if running is None or model.status is not ModelStatus.HOSTED:
                 continue
             most = model.hosting.max_units or running.units
             pool, batcher = running.pool, running.batcher
@@ -204,7 +221,7 @@ class Host:
     def close(self) -> None:
         """Drain every model until the deadline; whoever still waits is told of the shutdown."""
         for model in self._models.values():
-            if model.status is ModelStatus.STARTING_HOSTING:
+            if model.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
                 model.settled.wait(self._deadline.remaining(60.0))
             with self._lock:
                 running, model.running = model.running, None
@@ -255,25 +272,66 @@ class Host:
             off,
         )
 
-    def _assemble(self, model: _Model, spec: ModelSpec, loader: EngineLoader) -> _Running:
-        tuning = loader.tuning
-        batcher = Batcher(spec.ref, model.hosting.queue, self._observer)
-        pool = UnitPool(
-            spec,
-            loader,
-            tuning.batch,
-            batcher,
-            self._crew,
-            self._observer,
-            lambda why: self._lost(model, batcher, why),
-        )
-        return _Running(loader, batcher, pool, model.hosting.units or tuning.units)
+    def _swap(self, worker: Worker, model: _Model, recipe: Callable[[], EngineLoader]) -> None:
+        name, message = model.hosting.name, "The model is running."
+        try:
+            self._change(worker, model, recipe)
+        except (EngineError, ParityError, MissingDependency) as error:
+            message = f"The model is running; another engine was refused: {error}"
+            log.warning("model %s: %s", name, message)
+        except Exception as error:
+            message = f"The model is running; another engine failed ({type(error).__name__})."
+            log.exception("model %s: another engine failed", name)
+        finally:
+            with self._lock:
+                if model.status is ModelStatus.SYSTEM_UPDATING:  # else its last unit died
+                    model.status = advance(model.status, Event.UPDATED, f"Model {name}")
+                    model.message = message
+            model.settled.set()
 
-    def _lost(self, model: _Model, batcher: Batcher, why: str) -> None:
+    def _change(self, worker: Worker, model: _Model, recipe: Callable[[], EngineLoader]) -> None:
+        """Load, prove and hand over. Raises what refuses the engine, and leaves the old one."""
+        hosting, spec, old = model.hosting, model.spec, model.running
+        if spec is None or old is None:
+            return
+        worker.beat(LOAD_SECONDS)
+        loader, off = first_qualified([recipe], spec, hosting.folder() / "golden")
+        pool = self._pool(model, spec, loader, old.batcher)
+        new = _Running(loader, old.batcher, pool, hosting.units or loader.tuning.units)
+        try:
+            hand_over(old.pool, pool, new.units, lambda: worker.beat(LEAVE_SECONDS))
+        except BaseException:
+            loader.close()
+            raise
+        with self._lock:
+            taken = model.running is old
+            if taken:
+                model.running = new
+        (old if taken else new).loader.close()
+        log.info(
+            "model %s runs on %s; golden scores differ by %.4f", hosting.name, loader.name, off
+        )
+
+    def _assemble(self, model: _Model, spec: ModelSpec, loader: EngineLoader) -> _Running:
+        batcher = Batcher(spec.ref, model.hosting.queue, self._observer)
+        pool = self._pool(model, spec, loader, batcher)
+        return _Running(loader, batcher, pool, model.hosting.units or loader.tuning.units)
+
+    def _pool(
+        self, model: _Model, spec: ModelSpec, loader: EngineLoader, batcher: Batcher
+    ) -> UnitPool:
+        def lost(why: str) -> None:
+            self._lost(model, pool, why)
+
+        batch = loader.tuning.batch
+        pool = UnitPool(spec, loader, batch, batcher, self._crew, self._observer, lost)
+        return pool
+
+    def _lost(self, model: _Model, pool: UnitPool, why: str) -> None:
         message = f"Every inference unit ended: {why}"
         with self._lock:
             running = model.running
-            if running is None or running.batcher is not batcher:
+            if running is None or running.pool is not pool:
                 return  # whoever stops it answers for its jobs
             model.running = None
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)

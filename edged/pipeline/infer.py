@@ -71,7 +71,9 @@ class UnitPool:
         self._observer = observer
         self._on_empty = on_empty
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._units: dict[int, Worker] = {}
+        self._open: set[int] = set()
         self._made = 0
         self._closed = False
 
@@ -99,6 +101,25 @@ class UnitPool:
         self._batcher.wake()
         self._observer.units_changed(self._spec.ref.name, units)
 
+    def wait_open(self, units: int, seconds: float) -> bool:
+        """Wait until so many units have their engines open and take work; whether they have."""
+        with self._changed:
+            enough = lambda: len(self._open) >= units or len(self._units) < units  # noqa: E731
+            self._changed.wait_for(enough, seconds)
+            return len(self._open) >= units
+
+    def retire(self, seconds: float) -> bool:
+        """End all units, each after the batch in its hand; whether they have ended."""
+        with self._lock:
+            self._closed = True
+            units = list(self._units.values())
+            self._units.clear()
+            for unit in units:
+                unit.stop.set()
+        self._batcher.wake()
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open, seconds)
+
     def close(self, deadline: Deadline) -> None:
         """Let the units finish what waits, then end them; after the batcher was closed."""
         with self._lock:
@@ -123,6 +144,7 @@ class UnitPool:
                 log.error("%s: engine does not open: %s", worker.name, error)
                 continue
             try:
+                self._opened(number)
                 good = self._serve(worker, engine)
                 if good is None:
                     return self._leave(number)
@@ -131,12 +153,24 @@ class UnitPool:
                 failures, why = failures + 1, str(error)
             finally:
                 engine.close()
+                self._shut(number)
         self._leave(number, why if failures >= FAILURES else "")
+
+    def _opened(self, number: int) -> None:
+        with self._changed:
+            self._open.add(number)
+            self._changed.notify_all()
+
+    def _shut(self, number: int) -> None:
+        with self._changed:
+            self._open.discard(number)
+            self._changed.notify_all()
 
     def _leave(self, number: int, why: str = "") -> None:
         with self._lock:
             self._units.pop(number, None)
             left = len(self._units)
+            self._changed.notify_all()
         if why:
             self._observer.units_changed(self._spec.ref.name, left)
             if not left:

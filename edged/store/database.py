@@ -86,6 +86,7 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._owner: int | None = None
         self._undo: list[Callable[[], None]] = []
+        self._then: list[Callable[[], None]] = []
 
     def open(self) -> None:
         """Open or make the file and bring it to this version. Raises ModelError."""
@@ -123,7 +124,7 @@ class Database:
                 yield
                 return
             self._run("BEGIN IMMEDIATE", ())
-            self._owner, self._undo = threading.get_ident(), []
+            self._owner, self._undo, self._then = threading.get_ident(), [], []
             try:
                 yield
                 self._run("COMMIT", ())
@@ -131,7 +132,16 @@ class Database:
                 self._roll_back()
                 raise
             finally:
-                self._owner, self._undo = None, []
+                self._owner, then = None, self._then
+        for each in then:
+            each()
+
+    def on_commit(self, then: Callable[[], None]) -> None:
+        """Have something done once the transaction in hand is committed; now, outside of one."""
+        if self._owner == threading.get_ident():
+            self._then.append(then)
+        else:
+            then()
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
         """Have something undone if the transaction in hand comes to nothing; inside one."""

@@ -36,6 +36,9 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_SIDE = 16384
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
+FILTERS = hasattr(cv2, "IMWRITE_PNG_FILTER")
+"""Whether this OpenCV lets one choose (5 does, and 4.11 and newer)."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # In entropy-coded data FF is followed by 00, a restart marker or a fill byte, else it is a marker.
@@ -75,14 +78,14 @@ def version() -> str:
     return str(_cv2().__version__)
 
 
-def decode(data: bytes | memoryview, name: str) -> Image:
+def decode(data: bytes | memoryview, name: str, checked: bool = False) -> Image:
     """Decode an encoded picture; `name` is what the error calls it. Raises BadImage.
 
     EXIF rotation is ignored: a camera beside a line does not turn, and trainer and server must
     agree. Grey and alpha become BGR. A file that ends too early is BadImage: decoders may fill
-    what is missing with grey, which is no view of the part.
+    what is missing with grey, which is no view of the part. checked: `measured` took it already.
     """
-    return _decode(data, name, None).image
+    return _decode(data, name, None, checked).image
 
 
 def decode_for(data: bytes | memoryview, name: str, size: tuple[int, int]) -> Decoded:
@@ -108,12 +111,14 @@ def measured(data: bytes, name: str) -> tuple[int, int] | None:
     return None
 
 
-def _decode(data: bytes | memoryview, name: str, size: tuple[int, int] | None) -> Decoded:
+def _decode(
+    data: bytes | memoryview, name: str, size: tuple[int, int] | None, checked: bool = False
+) -> Decoded:
     if len(data) == 0:
         raise BadImage(f"{name}: the file is empty.")
     if len(data) > MAX_FILE_BYTES:
         raise BadImage(f"{name}: more than the {MAX_FILE_BYTES} bytes allowed.")
-    shape = _check_structure(data, name)
+    shape = None if checked else _check_structure(data, name)
     reduction = 1 if shape is None or size is None else _reduction(shape, size)
     try:
         image = _cv2().imdecode(np.frombuffer(data, np.uint8), _flags(reduction))
@@ -255,9 +260,14 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     part.replace(path)
 
 
-def encoded_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """uint8 (H, W, 3) BGR or (H, W) grey as the bytes of a PNG."""
-    ok, data = _cv2().imencode(".png", image)
+def encoded_png(image: npt.NDArray[np.uint8], drawn: bool = False) -> bytes:
+    """uint8 (H, W, 3) BGR or (H, W) grey as the bytes of a PNG.
+
+    drawn: of a few colours in large areas, which cost less without PNG's filters.
+    """
+    cv = _cv2()
+    plain = [cv.IMWRITE_PNG_FILTER, cv.IMWRITE_PNG_FILTER_NONE] if drawn and FILTERS else []
+    ok, data = cv.imencode(".png", image, plain)
     if not ok:
         raise BadImage("The picture cannot be encoded as PNG.")
     return bytes(data)
@@ -281,8 +291,13 @@ def mask_overlay(mask: npt.NDArray[np.uint8], colors: Sequence[str]) -> Image:
     table = np.full((256, 3), 255, np.uint8)
     for index, color in enumerate(colors, 1):
         table[index] = tuple(bytes.fromhex(color[1:])[::-1])
-    layers = _cv2().cvtColor(mask, _cv2().COLOR_GRAY2BGR)
-    return np.ascontiguousarray(_cv2().LUT(layers, table[None]))
+    picture = np.full((*mask.shape, 3), 255, np.uint8)
+    across, down, width, height = _cv2().boundingRect(mask)  # the rest is white as it is
+    if width and height:
+        place = slice(down, down + height), slice(across, across + width)
+        layers = _cv2().cvtColor(mask[place], _cv2().COLOR_GRAY2BGR)
+        picture[place] = _cv2().LUT(layers, table[None])
+    return picture
 
 
 def heatmap_overlay(image: Image, heatmap: Floats) -> Image:

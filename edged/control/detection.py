@@ -60,7 +60,7 @@ def detect(service: Service, call: Call) -> dict[str, Any]:
         raise InvalidInput(
             f"The image has {width}x{height} pixels; the model {name} was trained on {want}."
         )
-    image = imaging.decode(data, "The image")
+    image = imaging.decode(data, "The image", checked=True)
     try:
         inspection = service.hosting.detect(hosted_name(row), image).result(PATIENCE)
     except (NotFound, WrongState):  # it was stopped a moment ago
@@ -86,7 +86,7 @@ def _drawn(mask: npt.NDArray[np.uint8], colors: tuple[str, ...]) -> bytes:
     if not mask.any():
         height, width = mask.shape
         return _blank(height, width)
-    return imaging.encoded_png(imaging.mask_overlay(mask, colors))
+    return imaging.encoded_png(imaging.mask_overlay(mask, colors), drawn=True)
 
 
 @functools.lru_cache(maxsize=16)

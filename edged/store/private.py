@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from edged.core.durable import sync
 from edged.core.errors import InvalidInput, ModelError
 
 MODE = 0o600
@@ -68,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         _keep_owner(Path(part), path.parent)
         Path(part).replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         if part:
             Path(part).unlink(missing_ok=True)
@@ -87,14 +88,6 @@ def changing(path: Path) -> Iterator[None]:
         _keep_owner(lock, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

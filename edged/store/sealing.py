@@ -10,13 +10,13 @@ sealed file knows its name in the model's folder: one put in another's place doe
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edged.core.durable import sync
 from edged.core.errors import MissingDependency, ModelError
 
 MAGIC = b"edged-sealed-1\n"
@@ -111,7 +111,7 @@ class Closet:
         path = self.root / name
         path.write_bytes(data if self.key is None else self.key.seal(name, data))
         for each in (path, path.parent, self.root.parent) if durable else ():
-            _sync(each)
+            sync(each)
         return path
 
     def read(self, name: str) -> bytes:
@@ -143,10 +143,10 @@ class Closet:
                 shown = (Path(name) / inner).as_posix()
                 (new / inner).write_bytes(data if self.key is None else self.key.seal(shown, data))
         for path in [*new.rglob("*"), new]:
-            _sync(path)
+            sync(path)
         shutil.rmtree(old, ignore_errors=True)
         new.rename(old)
-        _sync(self.root)
+        sync(self.root)
 
     def take_out(self, name: str, folder: Path) -> None:
         """Lay an open copy of a whole folder of it at `folder`. Raises ModelError."""
@@ -161,11 +161,3 @@ class Closet:
             raise ModelError(
                 f"{source}: no open copy can be laid at {folder} ({error.strerror})."
             ) from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

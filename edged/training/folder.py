@@ -7,7 +7,6 @@ form of the folder is wire/spec.py's.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edged import imaging
+from edged.core.durable import sync
 from edged.core.errors import InvalidInput
 from edged.core.types import Image
 from edged.wire.spec import FORMAT, GOLDEN, MODEL, SPEC
@@ -71,9 +71,9 @@ def rewrite_spec(folder: Path, spec: Mapping[str, Any]) -> None:
     part = folder / f".{SPEC}.part"
     try:
         part.write_text(_as_text(spec), encoding="utf-8")
-        _sync(part)
+        sync(part)
         part.replace(folder / SPEC)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot be written ({error.strerror}).") from error
     finally:
@@ -93,8 +93,8 @@ def _fill(folder: Path, model: bytes, spec: Mapping[str, Any], golden: Mapping[s
     for name, image in golden.items():
         imaging.write_png(folder / GOLDEN / name, image)
     for path in sorted(folder.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
 def _swap(new: Path, output: Path, old: Path) -> None:
@@ -107,12 +107,4 @@ def _swap(new: Path, output: Path, old: Path) -> None:
         if old.exists() and not output.exists():
             old.rename(output)  # also when a cancel came between the two renames
         raise
-    _sync(output.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(output.parent)

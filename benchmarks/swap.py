@@ -1,0 +1,111 @@
+"""Whether a line notices that its model gets another engine.
+
+    .venv/bin/python benchmarks/swap.py MODEL [SWAPS]
+
+Three cameras at full rate (each offers a picture as soon as the one before is answered), the engine
+changed SWAPS times between ONNX Runtime and OpenVINO. Printed: parts lost and judged twice, the
+longest gap between two answers of a camera while engines change, and the same without a change, in
+the same run; both over the median cycle.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edged.core.observer import Observer
+from edged.core.types import Image
+from edged.core.workers import Crew, Deadline
+from edged.engines import choose
+from edged.pipeline.host import Host, Hosting
+from edged.wire.spec import read_spec
+
+CAMERAS = 3
+PATIENCE = 120.0
+CALM_SECONDS = 10.0
+NAMES = ("onnxruntime", "openvino")
+
+
+class Line:
+    """Cameras that never rest, and when each of their parts was answered."""
+
+    def __init__(self, host: Host, picture: Image) -> None:
+        self.stop = threading.Event()
+        self.answered: list[list[tuple[float, int]]] = [[] for _ in range(CAMERAS)]
+        self.asked = [0] * CAMERAS
+        self._host, self._picture = host, picture
+        self._threads = [threading.Thread(target=partial(self._run, n)) for n in range(CAMERAS)]
+
+    def __enter__(self) -> Line:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, camera: int) -> None:
+        while not self.stop.is_set():
+            self.asked[camera] += 1
+            found = self._host.detect("m", self._picture).result(PATIENCE)
+            self.answered[camera].append((time.perf_counter(), found.frame.sequence))
+
+    def gaps(self, began: float, ended: float) -> list[float]:
+        """Seconds between answers of one camera, within a time."""
+        found = []
+        for mine in self.answered:
+            times = [at for at, _ in mine if began <= at <= ended]
+            found += [b - a for a, b in zip(times, times[1:], strict=False)]
+        return found
+
+
+def main() -> int:
+    """Print one object."""
+    folder, swaps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    spec = read_spec(folder)
+    recipes = {name: choose.recipes(folder, spec, name)[0] for name in NAMES}
+    hosting = Hosting("m", lambda: folder, read_spec, lambda *_: [recipes[NAMES[0]]], 2, queue=64)
+    host = Host([hosting], Crew(), Observer(), Deadline())
+    host.start("m")
+    host.wait("m", PATIENCE)
+    height, width = spec.image_size or (spec.height, spec.width)
+    picture = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    with Line(host, picture) as line:
+        began = time.perf_counter()
+        time.sleep(CALM_SECONDS)
+        calm = time.perf_counter()
+        for number in range(swaps):
+            host.swap("m", recipes[NAMES[(number + 1) % 2]])
+            seen = host.wait("m", PATIENCE)
+            if seen.message != "The model is running.":
+                raise SystemExit(seen.message)
+        ended = time.perf_counter()
+    host.close()
+    everything = [number for mine in line.answered for _, number in mine]
+    quiet, busy = line.gaps(began, calm), line.gaps(calm, ended)
+    cycle = statistics.median(quiet + busy)
+    facts = {
+        "swaps": swaps,
+        "parts": len(everything),
+        "lost": sum(line.asked) - len(everything),
+        "twice": len(everything) - len(set(everything)),
+        "median_cycle_ms": round(cycle * 1e3, 2),
+        "longest_gap_ms": round(max(busy) * 1e3, 2),
+        "longest_over_median": round(max(busy) / cycle, 2),
+        "longest_over_median_without_swaps": round(max(quiet) / cycle, 2),
+    }
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

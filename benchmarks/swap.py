@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ class Line:
         found = []
         for mine in self.answered:
             times = [at for at, _ in mine if began <= at <= ended]
-            found += [b - a for a, b in zip(times, times[1:], strict=False)]
+            found += [b - a for a, b in pairwise(times)]
         return found
 
 

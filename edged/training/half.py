@@ -125,7 +125,9 @@ class _Halving:
         return self._made[name]
 
     def _cast(self, source: str, target: str, kind: int) -> None:
-        node = self._onnx.helper.make_node("Cast", [source], [target], name=target, to=kind)
+        node = self._onnx.helper.make_node(
+            "Cast", [source], [target], name=f"cast_{target}", to=kind
+        )
         self._nodes.append(node)
 
     def _written(self) -> bytes:

@@ -75,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true")
     check.set_defaults(command=_check)
 
+    doctor = commands.add_parser("doctor", help="what is installed, what runs here, and why not")
+    doctor.add_argument("--config", type=Path, metavar="F", help="for the disk that it names")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(command=_doctor)
+
     _add_training(commands)
     keeper.add_commands(commands)
     detect = commands.add_parser("detect", help="judge pictures")
@@ -163,6 +168,22 @@ def _check(arguments: argparse.Namespace) -> int:
     facts = {"ok": True, "models": len(config.models), "cameras": len(config.cameras)}
     words = f"{arguments.config}: good: {facts['models']} models, {facts['cameras']} cameras"
     print(json.dumps(facts) if arguments.json else words)
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edged import config as configuration
+    from edged.doctor import examine
+
+    whole = configuration.load(arguments.config) if arguments.config else configuration.Config()
+    found = examine(whole.state_dir)
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    for section, facts in found.items():
+        print(section)
+        for name, value in facts.items():
+            print(f"    {name:24} {value}")
     return 0
 
 

@@ -78,6 +78,16 @@ def version() -> str:
     return str(_cv2().__version__)
 
 
+def camera_backends() -> dict[str, str]:
+    """What this OpenCV was built with, of what cameras need. Raises MissingDependency."""
+    built = _cv2().getBuildInformation()
+    found = {}
+    for name, word in (("gstreamer", "GStreamer"), ("ffmpeg", "FFMPEG"), ("v4l2", "v4l/v4l2")):
+        line = re.search(rf"^\s*{word}:\s*(.+)$", built, re.M)
+        found[name] = line[1].strip() if line else "not told"
+    return found
+
+
 def decode(data: bytes | memoryview, name: str, checked: bool = False) -> Image:
     """Decode an encoded picture; `name` is what the error calls it. Raises BadImage.
 

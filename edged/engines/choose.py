@@ -142,25 +142,32 @@ def _key(have: dict[str, str], spec: ModelSpec) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
-def _measure_apart(folder: Path, engine: str) -> float:
-    """Seconds an image on one unit; infinity if the engine cannot run here; NaN if unknown."""
+def tried(folder: Path, engine: str) -> tuple[float, str | None]:
+    """Seconds an image on one unit, and why it cannot be had; in a process of its own.
+
+    Infinity if the engine cannot run here; NaN if that is not known.
+    """
     command = [sys.executable, "-m", "edged.engines.choose", str(folder), engine]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=MEASURE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        log.warning("engine %s: not measured within %.0f s", engine, MEASURE_SECONDS)
-        return math.nan
+        return math.nan, f"it was not measured within {MEASURE_SECONDS:.0f} s"
     try:
-        return float(done.stdout.strip().splitlines()[-1])
+        return float(done.stdout.strip().splitlines()[-1]), None
     except (IndexError, ValueError):
         said = done.stderr.strip()[-300:]
     if done.returncode == REFUSED:
-        log.info("engine %s does not run here: %s", engine, said)
-        return math.inf
-    log.warning("engine %s: its measurement ended with %d: %s", engine, done.returncode, said)
-    return math.nan
+        return math.inf, said
+    return math.nan, f"its process ended with {done.returncode}: {said}"
+
+
+def _measure_apart(folder: Path, engine: str) -> float:
+    seconds, why = tried(folder, engine)
+    if why is not None:
+        log.warning("engine %s does not run here: %s", engine, why)
+    return seconds
 
 
 def measure(folder: Path, name: str) -> float:

@@ -14,6 +14,7 @@
     +-- ModelError                InternalServerException        500   INTERNAL
     |   +-- ParityError           InternalServerException        500   INTERNAL
     +-- EngineError               InternalServerException        500   INTERNAL
+    |   +-- DeviceLost            InternalServerException        500   INTERNAL
     +-- CameraError               InternalServerException        500   INTERNAL
     +-- SinkError                 InternalServerException        500   INTERNAL
     +-- MissingDependency         InternalServerException        500   INTERNAL
@@ -137,6 +138,10 @@ class ParityError(ModelError):
 
 class EngineError(EdgedError):
     """The inference runtime failed."""
+
+
+class DeviceLost(EngineError):
+    """The accelerator is in a state that only a new process leaves: the daemon must end."""
 
 
 class CameraError(EdgedError):

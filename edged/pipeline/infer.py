@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edged import imaging
-from edged.core.errors import EngineError
+from edged.core.errors import DeviceLost, EngineError
 from edged.core.observer import Observer
 from edged.core.protocols import Engine, EngineLoader
 from edged.core.types import (
@@ -139,6 +139,8 @@ class UnitPool:
         while failures < FAILURES and not worker.stop.is_set():
             try:
                 engine = self._loader.open()
+            except DeviceLost:
+                raise
             except EngineError as error:
                 failures, why = failures + 1, str(error)
                 log.error("%s: engine does not open: %s", worker.name, error)
@@ -149,6 +151,8 @@ class UnitPool:
                 if good is None:
                     return self._leave(number)
                 failures, why = 1 if good else failures + 1, "the engine failed; see the log"
+            except DeviceLost:
+                raise
             except EngineError as error:
                 failures, why = failures + 1, str(error)
             finally:
@@ -198,6 +202,10 @@ class UnitPool:
         taken = time.monotonic_ns()
         try:
             prediction = predict(engine, [job.frame.image for job in jobs])
+        except DeviceLost:
+            for job in jobs:
+                self._batcher.drop(job, Reason.ENGINE_FAILED, "the accelerator was lost")
+            raise  # out of the unit: the daemon ends, and systemd starts one that has a device
         except Exception as error:  # whatever a runtime throws, every job gets its answer
             log.exception("%s: engine failed", worker.name)
             for job in jobs:

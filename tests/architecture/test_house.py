@@ -21,6 +21,8 @@ HOMES = {
     "edged.cameras.opencv": "cv2",
     "edged.engines.onnxruntime": "onnxruntime",
     "edged.engines.openvino": "openvino",
+    "edged.engines.cuda": "pycuda",
+    "edged.engines.tensorrt": "pycuda",
     "edged.sinks.mqtt": "paho",
     "edged.demo.listeners": "paho",
     "edged.demo.broker": "amqtt",

@@ -1,0 +1,175 @@
+"""Builds TensorRT plans, and keeps them: a plan is good for one model on one machine.
+
+A build takes minutes and much memory, so it happens in a process of its own at low priority; what
+it made lies in a folder that this user alone may write, with a sidecar that says what it is of, and
+is found by everything that a plan depends on. A plan can hold code, so none is loaded whose bytes
+are not those that were written here.
+
+Precision is decided in the graph (training/half.py) and built strongly typed where TensorRT can;
+TF32, which would cut the FP32 distances to ten bits, is off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edged.core.durable import sync
+from edged.core.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+WORKSPACE = 256 * 1024 * 1024
+MODE = 0o600
+PROFILES = 4
+"""Of a version whose contexts cannot share one: as many units can be open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpec:
+    """What is to be built. sha256: of the graph; batch: the largest."""
+
+    sha256: str
+    precision: str
+    batch: int
+    workspace: int = WORKSPACE
+    portable: bool = False
+    """For every GPU of the same compute capability; slower."""
+
+
+def plan_key(spec: PlanSpec, machine: Mapping[str, str]) -> str:
+    """A name for the plan. machine: TensorRT, CUDA, GPU, L4T: whatever a plan depends on."""
+    facts = json.dumps([FORMAT, asdict(spec), sorted(machine.items())])
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+class Plans:
+    """Plans kept in a folder. Any thread; two processes may keep the same one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> bytes | None:
+        """The plan of that key; None when there is none, or what lies there cannot be trusted."""
+        path, sidecar = self._folder / f"{key}.plan", self._folder / f"{key}.json"
+        try:
+            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+            status = path.stat()
+            if status.st_uid != os.getuid() or status.st_mode & 0o022:
+                raise ValueError("others may have written it")
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != facts["plan_sha256"]:
+                raise ValueError("its bytes are not those that were built")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.remove(key, str(error))
+            return None
+        return data
+
+    def keep(self, key: str, plan: bytes, facts: Mapping[str, Any]) -> None:
+        """Keep a plan, durably; its sidecar comes last. Raises EngineError."""
+        shown = {**facts, "plan_sha256": hashlib.sha256(plan).hexdigest(), "format": FORMAT}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._write(f"{key}.plan", plan)
+            self._write(f"{key}.json", json.dumps(shown, indent=2, sort_keys=True).encode())
+            sync(self._folder)
+        except OSError as error:
+            raise EngineError(
+                f"{self._folder}: a plan cannot be kept ({error.strerror})."
+            ) from error
+
+    def remove(self, key: str, why: str) -> None:
+        """Forget a plan that is of no use."""
+        log.warning("plan %s is removed: %s", key, why)
+        for suffix in ("json", "plan"):
+            (self._folder / f"{key}.{suffix}").unlink(missing_ok=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        part = self._folder / f".{name}.{os.getpid()}"
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def build(trt: Any, logger: Any, graph: bytes, spec: PlanSpec, sm: str | None = None) -> bytes:
+    """Build a plan. Raises EngineError with TensorRT's own words, naming node and operator.
+
+    trt: the tensorrt module; logger: see tensorrt.Log. sm: a compute capability by its name, for
+    TensorRT-RTX, which can build for a GPU that is not here.
+    """
+    if not graph:  # its parser takes no bytes for a model
+        raise EngineError("The model file is empty.")
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # its factory gave nothing
+        raise EngineError(f"TensorRT has no builder here: {logger.said()}.") from error
+    strong = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+    if not strong and spec.precision != "fp32":
+        # Such a version decides types itself; the graph's own casts would only be hints.
+        raise EngineError(f"TensorRT {trt.__version__} cannot keep to a mixed graph: use fp32.")
+    network = builder.create_network(_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
+        raise EngineError(f"TensorRT cannot take this model: {_faults(parser) or logger.said()}.")
+    config = _config(trt, builder, spec, sm)
+    for _ in range(1 if int(str(trt.__version__).partition(".")[0]) >= 10 else PROFILES):
+        profile = builder.create_optimization_profile()
+        image = network.get_input(0)
+        shape = tuple(image.shape)[1:]
+        if any(side < 0 for side in shape):
+            raise EngineError(f"The model's input {shape} is open in more than its batch.")
+        usual = max(1, spec.batch // 2)
+        profile.set_shape(image.name, (1, *shape), (usual, *shape), (spec.batch, *shape))
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(f"TensorRT refuses batches of 1 to {spec.batch}: {logger.said()}.")
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"TensorRT could not build this model: {logger.said()}.")
+    return bytes(plan)
+
+
+def _flags(trt: Any) -> int:
+    """Of a new network; the numbers moved between versions, and one of them went."""
+    flags = trt.NetworkDefinitionCreationFlag
+    known = [getattr(flags, name, None) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED")]
+    return sum(1 << int(flag) for flag in known if flag is not None)
+
+
+def _config(trt: Any, builder: Any, spec: PlanSpec, sm: str | None) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    levels: Any = getattr(trt, "HardwareCompatibilityLevel", None)
+    level = getattr(levels, "SAME_COMPUTE_CAPABILITY", None)
+    if spec.portable and level is not None:
+        config.hardware_compatibility_level = level
+    if sm is not None and hasattr(config, "set_compute_capability"):
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, sm), 0)
+    return config
+
+
+def _faults(parser: Any) -> str:
+    """What the parser says, with node and operator where the version tells them."""
+    words = []
+    for index in range(min(3, parser.num_errors)):
+        error = parser.get_error(index)
+        operator = error.node_operator() if hasattr(error, "node_operator") else ""
+        node = error.node_name() if hasattr(error, "node_name") else f"{error.node()}"
+        words.append(f"node {node} ({operator or 'unknown operator'}): {error.desc().strip()}")
+    return "; ".join(words)

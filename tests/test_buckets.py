@@ -114,3 +114,15 @@ def test_a_reference_is_split_or_refused() -> None:
     for wrong in ("b/k", "s3://b", "s3://b/", "s3:///k", "http://b/k"):
         with pytest.raises(InvalidInput, match="is no reference"):
             split(wrong)
+
+
+def test_a_link_among_the_buckets_is_a_bucket_elsewhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "pictures"
+    elsewhere.mkdir()
+    (elsewhere / "a.jpg").write_bytes(b"a")
+    (tmp_path / "buckets").mkdir()
+    (tmp_path / "buckets" / "parts").symlink_to(elsewhere)
+    bucket = Buckets(tmp_path / "buckets").bucket("parts")
+    assert bucket.read("a.jpg") == b"a"
+    bucket.write("out/b", b"b")
+    assert (elsewhere / "out" / "b").read_bytes() == b"b"

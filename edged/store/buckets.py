@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -292,21 +292,13 @@ class S3Service:
 class Buckets:
     """Every bucket of this box. Any thread."""
 
-    def __init__(
-        self,
-        root: Path,
-        service: S3Service | None = None,
-        folders: Mapping[str, Path] | None = None,
-    ) -> None:
-        """root: its folders are buckets. folders: other folders by bucket. service: all others."""
+    def __init__(self, root: Path, service: S3Service | None = None) -> None:
+        """root: its folders, and links to others, are buckets. service: where all others are."""
         self._root = root
-        self._folders = dict(folders or {})
         self._client: Any = None if service is None else _client(service)
 
     def bucket(self, name: str) -> Bucket:
         """The bucket of that name. Raises NotFound."""
-        if name in self._folders:
-            return FolderBucket(name, self._folders[name])
         path = self._root / name
         if name not in ("", ".", "..") and "/" not in name and path.is_dir():
             return FolderBucket(name, path)

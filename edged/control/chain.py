@@ -151,7 +151,7 @@ class Chain:
         scope = Scope(caller.account, caller.region)
         self._throttle.take(scope, name)
         call = Call(scope, parameters(way.operation, path, request))
-        if "ProjectName" not in path and call.get("ProjectName"):
+        if "projectName" not in path and call.get("ProjectName"):
             way.named = f" {call['ProjectName']}"
         return self._once(way.operation, call)
 

@@ -21,6 +21,7 @@ from tests.test_tensorrt_build import GENERATIONS, installed
 HERE = Path(__file__).parent
 HEADERS = Path("/usr/local/cuda/include")
 RUN_SECONDS = 170
+RECORDED = ("8.6.1", "10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,14 @@ def symbols(library: Path, which: str) -> set[str]:
 
 
 def cases(
-    driver: Path, pycuda: Path, model: Path, parts: Path, version: str, *more: str, mutant: str = ""
+    driver: Path,
+    pycuda: Path,
+    model: Path,
+    parts: Path,
+    version: str,
+    *more: str,
+    mutant: str = "",
+    api: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """The contract in a process of its own."""
     places = [str(HERE.parent), str(pycuda), str(installed(version))]
@@ -68,6 +76,7 @@ def cases(
         "EDGED_MODEL": str(model),
         "EDGED_PARTS": str(parts),
         "EDGED_MUTANT": mutant,
+        "EDGED_TENSORRT_API": api,
         "PYTHONPATH": os.pathsep.join(places),
         "LD_LIBRARY_PATH": str(driver.parent),
     }
@@ -85,6 +94,14 @@ def test_the_engine_keeps_the_contract(
     done = cases(driver, pycuda, model, parts, version)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout
+
+
+@pytest.mark.parametrize("api", RECORDED)
+def test_the_engine_asks_for_nothing_that_a_version_lacks(
+    driver: Path, pycuda: Path, model: Path, parts: Path, api: str
+) -> None:
+    done = cases(driver, pycuda, model, parts, GENERATIONS[-1], api=api)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

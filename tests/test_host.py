@@ -15,7 +15,6 @@ import pytest
 from edged.core.errors import (
     Busy,
     DeadlineExceeded,
-    DeviceLost,
     EdgedError,
     EngineError,
     ModelError,
@@ -396,21 +395,3 @@ def test_every_job_gets_exactly_one_answer_while_the_model_starts_and_stops() ->
         assert set(hammer.answers) == {1}
         assert hammer.refused > 0
         assert hammer.judged > 0
-
-
-def test_a_lost_device_answers_its_jobs_and_ends_the_daemon() -> None:
-    """What only a new process can mend must not be tried again in this one."""
-
-    def fails() -> bool:
-        raise DeviceLost("CUDA could not finish the batch (error 700).")
-
-    loader = FakeLoader()
-    with Line(loader) as line:
-        line.start()
-        loader.fails = fails
-        with pytest.raises(EngineError, match="the accelerator was lost"):
-            line.detect().result(PATIENCE)
-        assert wait_until(lambda: line.ears.crashed != [], PATIENCE)
-        (crash,) = line.ears.crashed
-        assert crash.startswith("unit-") and "DeviceLost" in crash
-        line.ears.crashed.clear()  # it was to be

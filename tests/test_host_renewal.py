@@ -1,9 +1,12 @@
-"""Units that died are replaced."""
+"""Units that died are replaced; what only a new process can mend ends this one."""
 
 from __future__ import annotations
 
 import threading
 
+import pytest
+
+from edged.core.errors import DeviceLost, EngineError
 from edged.pipeline.host import RENEW_TICKS
 from tests.fakes import PATIENCE, FakeLoader, Line
 from tests.test_host import outcome, wait_until
@@ -26,3 +29,21 @@ def test_a_unit_that_died_is_replaced_after_a_while() -> None:
         assert line.ears.units == [2, 1], "not at once: what killed it may still be there"
         line.host.adjust()
         assert line.ears.units == [2, 1, 2]
+
+
+def test_a_lost_device_answers_its_jobs_and_ends_the_daemon() -> None:
+    """What only a new process can mend must not be tried again in this one."""
+
+    def fails() -> bool:
+        raise DeviceLost("CUDA could not finish the batch (error 700).")
+
+    loader = FakeLoader()
+    with Line(loader) as line:
+        line.start()
+        loader.fails = fails
+        with pytest.raises(EngineError, match="the accelerator was lost"):
+            line.detect().result(PATIENCE)
+        assert wait_until(lambda: line.ears.crashed != [], PATIENCE)
+        (crash,) = line.ears.crashed
+        assert crash.startswith("unit-") and "DeviceLost" in crash
+        line.ears.crashed.clear()  # it was to be

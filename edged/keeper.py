@@ -33,11 +33,16 @@ def add_commands(commands: Any) -> None:
     key.set_defaults(command=_signing_key)
 
 
+def _deeds(commands: Any, name: str, words: str, deeds: str) -> Any:
+    """A command on one of the daemon's files, and the subparsers of what it does."""
+    command = commands.add_parser(name, help=words)
+    command.add_argument("--config", type=Path, required=True, metavar="F")
+    command.add_argument("--json", action="store_true")
+    return command.add_subparsers(required=True, metavar=deeds)
+
+
 def _add_credentials(commands: Any) -> None:
-    keys = commands.add_parser("credentials", help="access keys of the API")
-    keys.add_argument("--config", type=Path, required=True, metavar="F")
-    keys.add_argument("--json", action="store_true")
-    deeds = keys.add_subparsers(required=True, metavar="create | list | revoke")
+    deeds = _deeds(commands, "credentials", "access keys of the API", "create | list | revoke")
     create = deeds.add_parser("create", help="make a key; its secret is shown once")
     create.add_argument(
         "--action",
@@ -95,10 +100,8 @@ def _credentials(arguments: argparse.Namespace) -> int:
 
 
 def _add_keyring(commands: Any) -> None:
-    ring = commands.add_parser("keyring", help="keys that encrypt models (KmsKeyId)")
-    ring.add_argument("--config", type=Path, required=True, metavar="F")
-    ring.add_argument("--json", action="store_true")
-    deeds = ring.add_subparsers(required=True, metavar="create | list | remove")
+    words = "keys that encrypt models (KmsKeyId)"
+    deeds = _deeds(commands, "keyring", words, "create | list | remove")
     create = deeds.add_parser("create", help="make a key")
     create.add_argument(
         "--id", metavar="KMSKEYID", help="what clients call it, as an ARN (default: a UUID)"

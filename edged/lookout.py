@@ -102,16 +102,15 @@ class HostedModels:
 
     def unhost(self, name: str) -> None:
         """Stop and forget; see control.service.Hosting."""
-        with self._lock:
-            self._given.pop(name, None)
         known = self._known(name)
         if known is None:
-            return
+            return self._give_back(name)
         if known.status is ModelStatus.STARTING_HOSTING:
             known = self._host.wait(name, UNHOST_SECONDS)
         if known.status in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
             self._host.stop(name)
         self._host.remove(name)
+        self._give_back(name)
 
     def hosted(self, name: str) -> HostedModel | None:
         """What is known of a model; see control.service.Hosting."""
@@ -120,6 +119,10 @@ class HostedModels:
     def detect(self, name: str, image: Image) -> Future[Inspection]:
         """Judge one picture."""
         return self._host.detect(name, image)
+
+    def _give_back(self, name: str) -> None:
+        with self._lock:
+            self._given.pop(name, None)
 
     def _takes(self, name: str, other_than: str) -> bool:
         """Whether a model holds its units; one that failed has none."""
@@ -284,9 +287,9 @@ class Lookout:
                 do(worker)
             except Exception:
                 log.exception("%s failed, and tries again", worker.name)
-                woken.clear()
             worker.beat()
-            woken.wait(IDLE_SECONDS)
+            if not worker.stop.is_set():  # its wake may have been cleared above
+                woken.wait(IDLE_SECONDS)
 
     def _train(self, worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         job = self._job = TrainingJob(request, self._config.training_memory_mb)

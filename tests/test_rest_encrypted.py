@@ -13,7 +13,7 @@ from edged.store.sealing import MAGIC
 from edged.wire.spec import read_spec
 from tests.broker import wait_until
 from tests.s3_server import s3_server
-from tests.test_rest_life import PATIENCE, code, daemon, fill, until
+from tests.test_rest_life import PATIENCE, code, daemon, fill, imported, until
 
 ARN = "arn:aws:kms:us-east-1:123456789012:key/line-3"
 AT, MODEL = {"ProjectName": "flange"}, {"ProjectName": "flange", "ModelVersion": "1"}
@@ -41,10 +41,7 @@ def test_an_encrypted_model_is_trained_served_and_packaged_and_never_lies_open(
         for path in bucket.iterdir():
             s3.upload_file(str(path), "parts", path.name)
         with daemon(state, address) as aws:
-            aws.create_project(**AT)
-            source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
-            aws.create_dataset(**AT, DatasetType="train", DatasetSource=source)
-            until(lambda: aws.describe_dataset(**AT, DatasetType="train"), "CREATE_COMPLETE")
+            imported(aws, key)
             wanted = {**AT, "KmsKeyId": ARN, "OutputConfig": {"S3Location": {"Bucket": "parts"}}}
             assert code(aws.create_model, **wanted) == "ValidationException"  # no such key
             Keyring(state / "keyring.json").create("line-3")

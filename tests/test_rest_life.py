@@ -100,6 +100,15 @@ def fill(state: Path) -> tuple[Path, str]:
     return bucket, "train.manifest"
 
 
+def imported(aws: Any, key: str) -> None:
+    """The project `flange` with that manifest as its train data set."""
+    at = {"ProjectName": "flange"}
+    aws.create_project(**at)
+    source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
+    aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
+    until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+
+
 def code(call: Any, **members: Any) -> str:
     with pytest.raises(ClientError) as error:
         call(**members)
@@ -150,10 +159,7 @@ def test_a_whole_life_and_a_restart_in_its_middle(tmp_path: Path) -> None:
     bucket, key = fill(state)
     at, model = {"ProjectName": "flange"}, {"ProjectName": "flange", "ModelVersion": "1"}
     with daemon(state) as aws:
-        aws.create_project(**at)
-        source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
-        aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
-        until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+        imported(aws, key)
         output = {"S3Location": {"Bucket": "parts", "Prefix": "out/m_"}}
         made = aws.create_model(**at, OutputConfig=output, Tags=[{"Key": "line", "Value": "3"}])
         assert made["ModelMetadata"]["Status"] == "TRAINING"
@@ -220,10 +226,7 @@ def test_a_model_is_trained_from_a_bucket_of_an_s3_service(
             s3.upload_file(str(path), "parts", path.name)
         at = {"ProjectName": "flange"}
         with daemon(tmp_path / "state", address) as aws:
-            aws.create_project(**at)
-            source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
-            aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
-            until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+            imported(aws, key)
             aws.create_model(**at, OutputConfig={"S3Location": {"Bucket": "parts"}})
             told = until(lambda: aws.describe_model(**at, ModelVersion="latest"), "TRAINED")
         where = told["EvaluationResult"]
@@ -241,10 +244,7 @@ def test_a_training_that_takes_too_long_fails_and_says_so(tmp_path: Path) -> Non
     _, key = fill(state)
     at = {"ProjectName": "flange"}
     with daemon(state, quotas=Quotas(training_hours=1e-4)) as aws:
-        aws.create_project(**at)
-        source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": key}}}
-        aws.create_dataset(**at, DatasetType="train", DatasetSource=source)
-        until(lambda: aws.describe_dataset(**at, DatasetType="train"), "CREATE_COMPLETE")
+        imported(aws, key)
         aws.create_model(**at, OutputConfig={"S3Location": {"Bucket": "parts"}})
         told = until(lambda: aws.describe_model(**at, ModelVersion="1"), "TRAINING_FAILED")
     assert told["StatusMessage"].startswith("The training took more than the 0.0001 hours")

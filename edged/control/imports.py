@@ -92,8 +92,8 @@ def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Ent
     most = quotas.train_images if work.type == "train" else quotas.test_images
     found: dict[str, tuple[int, Entry]] = {}
     new = 0
-    for number, entry in _parsed(lines, name):
-        home = _same_bucket(entry, home, f"{name}:{number}")
+    for number, entry, references in _parsed(lines, name):
+        home = _same_bucket(references, home, f"{name}:{number}")
         if entry.source in found and "manifest" in facts:
             raise BadDataset(
                 f"{name}:{number}: {entry.source} stands in line {found[entry.source][0]} already; "
@@ -111,12 +111,8 @@ def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Ent
     return [entry for _, entry in found.values()]
 
 
-def _same_bucket(entry: Entry, home: str | None, where: str) -> str:
+def _same_bucket(references: list[str], home: str | None, where: str) -> str:
     """The bucket of all pictures and masks. Raises BadDataset for another."""
-    references = [entry.source]
-    mask = mask_of(json.loads(entry.line))
-    if mask is not None and mask.reference.startswith("s3://"):
-        references.append(mask.reference)
     for reference in references:
         bucket, _ = split(reference)
         home = home or bucket
@@ -128,7 +124,8 @@ def _same_bucket(entry: Entry, home: str | None, where: str) -> str:
     return home or ""
 
 
-def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry]]:
+def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry, list[str]]]:
+    """Number, entry, and the references in its bucket, of each line that is not empty."""
     for number, data in enumerate(lines, 1):
         where = f"{name}:{number}"
         if not data.strip():
@@ -145,4 +142,8 @@ def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry]]:
         stored = as_stored(entry, where)
         if len(stored) > LONGEST:
             raise BadDataset(f"{where}: has {len(stored)} characters; {LONGEST} are allowed.")
-        yield number, Entry(source, stored, kind)
+        mask = mask_of(entry)
+        references = [source]
+        if mask is not None and mask.reference.startswith("s3://"):
+            references.append(mask.reference)
+        yield number, Entry(source, stored, kind), references

@@ -125,8 +125,10 @@ def _read(bundle: Path, trusted: str | None) -> tuple[dict[str, Any], dict[str, 
     try:
         with zipfile.ZipFile(bundle) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
-            if sum(sizes.values()) > LARGEST or len(sizes) < len(archive.infolist()):
+            if sum(sizes.values()) > LARGEST:
                 raise InvalidInput(f"{bundle}: unpacks to more than {LARGEST} bytes.")
+            if len(sizes) < len(archive.infolist()):
+                raise InvalidInput(f"{bundle}: is no bundle of a model: a name stands in it twice.")
             if max(sizes[MANIFEST], sizes[SIGNATURE]) > LARGEST_MANIFEST:
                 raise InvalidInput(f"{bundle}: is no bundle of a model, or is damaged.")
             raw = archive.read(MANIFEST)

@@ -47,9 +47,12 @@ mount --make-rprivate /
 mkdir -p "$shared/etc"
 cp -a /etc/. "$shared/etc/"
 mount -t tmpfs tmpfs /opt
-mkdir -p /opt/python /opt/edged/bin /opt/edged/source /opt/edged/packages
+mkdir -p /opt/python /opt/edged/bin /opt/edged/source/edged /opt/edged/source/systemd \
+    /opt/edged/packages
 mount --bind "$PREFIX" /opt/python
-mount --bind "$SOURCE" /opt/edged/source
+# Not the whole checkout, which may lie in a folder that only its owner may enter.
+mount --bind "$SOURCE/edged" /opt/edged/source/edged
+mount --bind "$SOURCE/systemd" /opt/edged/source/systemd
 mount --bind "$PACKAGES" /opt/edged/packages
 mkdir /opt/box
 mount --bind "$shared" /opt/box

@@ -1,221 +1,45 @@
-"""Training as a guest on the box: a child process at low priority with a memory cap.
-
-Whatever can hold the interpreter for long leaves the process: a daemon or a command line starts a
-job, hears its progress over a pipe, may cancel it, and gets the report or the trainer's own error.
-
-Decision: the cap is RLIMIT_DATA, which counts what a process may write to; RLIMIT_AS would also
-count the mapped files and reserved address space of the runtimes, which cost no memory.
-"""
+"""Training as a guest on the box: see core/child.py."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import resource
-import select
-import signal
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from edged.core import errors
-from edged.core.errors import EdgedError, InvalidInput, ModelError
+from edged.core.child import Cancelled, Child, serve
+from edged.core.errors import InvalidInput, ModelError
 from edged.core.protocols import Progress
 
-NICE = 15
+__all__ = ["Cancelled", "TrainingJob"]
+
 MEMORY_MB = 4096
 LEAST_MEMORY_MB = 256
-GRACE_SECONDS = 5.0
-F_SETSIG = 10
-"""Of fcntl(2) on Linux; Python's module does not name it."""
 
 
-class Cancelled(EdgedError):
-    """The job was cancelled; nothing was written."""
-
-
-class TrainingJob:
+class TrainingJob(Child):
     """One training in a process of its own. `run` on one thread; `cancel` on any."""
 
     def __init__(self, request: dict[str, Any], memory_mb: int = MEMORY_MB) -> None:
         """request: arguments of workbench.train, JSON-ready, without `progress`.
 
-        With `test` in it, of workbench.train_and_judge.
+        With `test` in it, of workbench.train_and_judge. A child that dies is a ModelError.
         """
         if memory_mb < LEAST_MEMORY_MB:
             raise InvalidInput(
                 f"memory {memory_mb} MB: training needs at least {LEAST_MEMORY_MB} MB."
             )
-        self._request = {**request, "memory_mb": memory_mb}
-        self._memory_mb = memory_mb
-        self._lock = threading.Lock()
-        self._child: subprocess.Popen[str] | None = None
-        self._cancelled = False
-
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Train and return the report, with `peak_memory_mb`; blocks until the child has ended.
-
-        progress facts: `per_second` and `remaining_seconds` of the stage, where they are known.
-        Raises what workbench.train raises, Cancelled, and ModelError when the child dies or does
-        not get along with its memory.
-        """
-        command = [sys.executable, "-m", "edged.job"]
-        with self._lock:
-            if self._cancelled:
-                raise Cancelled("The training was cancelled before it began.")
-            child = self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        try:
-            return self._converse(child, progress)
-        except BaseException:
-            _end(child)
-            raise
-
-    def cancel(self) -> None:
-        """End the child; `run` then raises Cancelled. Safe to call at any time."""
-        with self._lock:
-            self._cancelled = True
-            child = self._child
-        if child is not None:
-            child.terminate()
-
-    def _converse(self, child: subprocess.Popen[str], progress: Progress) -> dict[str, Any]:
-        if child.stdin is None or child.stdout is None:
-            raise ModelError("The training process has no pipes.")
-        # Left open: its end tells the child that this process is gone, whatever killed it.
-        child.stdin.write(json.dumps(self._request) + "\n")
-        child.stdin.flush()
-        report: dict[str, Any] | None = None
-        failure: EdgedError | None = None
-        for line in child.stdout:
-            said = json.loads(line)
-            if "progress" in said:
-                stage, done, total, facts = said["progress"]
-                progress(stage, done, total, **facts)
-            elif "error" in said:
-                failure = _error(*said["error"])
-            else:
-                report = said["report"]
-        code = child.wait()
-        child.stdin.close()
-        child.stdout.close()
-        if failure is not None:
-            raise failure
-        if self._cancelled and report is None:
-            raise Cancelled("The training was cancelled; nothing was written.")
-        if report is None:
-            raise ModelError(
-                f"The training process ended with code {code} before it was done (memory cap: "
-                f"{self._memory_mb} MB); nothing was written."
-            )
-        return report
+        super().__init__("edged.job", "The training", request, memory_mb, ModelError)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    child.terminate()
-    try:
-        child.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            pipe.close()
+def _train(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    from edged import workbench
 
-
-def _error(kind: str, message: str) -> EdgedError:
-    known = getattr(errors, kind, ModelError)
-    if kind == "MissingDependency" or not issubclass(known, EdgedError):
-        return ModelError(message)
-    made: EdgedError = known(message)
-    return made
-
-
-class _Teller:
-    """Writes the child's side of the conversation: one JSON object a line."""
-
-    def __init__(self, out: IO[str]) -> None:
-        self._out = out
-        self._began: dict[str, tuple[float, int]] = {}
-
-    def say(self, **what: Any) -> None:
-        """One line; the parent reads it at once."""
-        self._out.write(json.dumps(what) + "\n")
-        self._out.flush()
-
-    def progress(self, stage: str, done: int, total: int, **facts: Any) -> None:
-        """A core.protocols.Progress that also says how fast it goes and what remains."""
-        now = time.monotonic()
-        began, first = self._began.setdefault(stage, (now, done))
-        if done > first and now > began:
-            speed = (done - first) / (now - began)
-            facts["per_second"] = round(speed, 2)
-            facts["remaining_seconds"] = round((total - done) / speed, 1)
-        self.say(progress=[stage, done, total, facts])
-
-
-def main() -> int:
-    """The child: a request on standard input, lines of JSON on standard output."""
-    request = json.loads(sys.stdin.readline())
-    out, sys.stdout = sys.stdout, sys.stderr  # nobody else may write between the lines
-    teller = _Teller(out)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _terminated)
-    _end_with_parent(sys.stdin.fileno())
-    os.nice(NICE)
-    cap = request.pop("memory_mb") * 1024 * 1024
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    cap = cap if most == resource.RLIM_INFINITY else min(cap, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     for key in ("images", "output", "backbone", "cache", "test"):
         if request.get(key) is not None:
             request[key] = Path(request[key])
-    try:
-        from edged import workbench
-
-        work = workbench.train_and_judge if "test" in request else workbench.train
-        report = work(**request, progress=teller.progress)
-    except EdgedError as error:
-        teller.say(error=[type(error).__name__, str(error)])
-        return 1
-    except MemoryError:
-        words = f"Training needs more than the {cap >> 20} MB that it may use; nothing was written."
-        teller.say(error=["ModelError", words])
-        return 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignored)  # it is written: too late to cancel
-    report["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    teller.say(report=report)
-    return 0
-
-
-def _end_with_parent(pipe: int) -> None:
-    """Have SIGTERM sent to this process when the other end of `pipe` closes.
-
-    By the kernel, so that it needs no thread and reaches a main that is deep in numpy's code as
-    soon as it surfaces. Not PR_SET_PDEATHSIG: that follows the thread that started the child.
-    """
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(pipe, F_SETSIG, signal.SIGTERM)
-    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | fcntl.FASYNC)
-    if select.select([pipe], [], [], 0)[0]:  # it closed before anybody would have told us
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _ignored(number: int, frame: object) -> None:
-    """Not SIG_IGN: Python complains of a signal that came before and is handled after that."""
-
-
-def _terminated(number: int, frame: object) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, _ignored)  # once is enough: a second would cut the cleaning short
-    sys.exit(128 + number)  # as an exception, so that nothing half-written stays
+    work = workbench.train_and_judge if "test" in request else workbench.train
+    return work(**request, progress=progress)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(_train, "Training"))

@@ -24,7 +24,8 @@ from edged import __version__
 from edged.core.errors import WrongState
 from edged.core.types import Frame, Inspection, Job, NoVerdict, Reason, Timing, Verdict
 from edged.core.workers import Crew
-from edged.ops.metrics import MOST_SERIES, Metrics, MetricsServer
+from edged.ops.metrics import MOST_SERIES, Metrics
+from edged.ops.scrape import MetricsServer
 from tests.broker import free_port, wait_until
 from tests.conftest import HEIGHT, WIDTH
 
@@ -77,7 +78,7 @@ def samples(text: str) -> Samples:
 def page() -> Iterator[Page]:
     crew = Crew()
     metrics = Metrics(crew)
-    server = MetricsServer("127.0.0.1:0", metrics, crew)
+    server = MetricsServer("127.0.0.1:0", metrics.page, crew)
     server.start()
     yield Page(metrics, server.address[1])
     server.close()
@@ -245,10 +246,10 @@ def test_what_is_not_http_is_answered_and_survived(page: Page) -> None:
 
 def test_a_port_that_is_taken_is_one_sentence_and_free_again_after_close() -> None:
     crew = Crew()
-    first = MetricsServer("127.0.0.1:0", Metrics(), crew)
+    first = MetricsServer("127.0.0.1:0", Metrics().page, crew)
     first.start()
     port = first.address[1]
-    second = MetricsServer(f"127.0.0.1:{port}", Metrics(), crew)
+    second = MetricsServer(f"127.0.0.1:{port}", Metrics().page, crew)
     assert second.address == ("127.0.0.1", port), "asked for, not taken"
     with pytest.raises(WrongState) as refused:
         second.start()

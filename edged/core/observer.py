@@ -35,6 +35,12 @@ class Observer:
     def units_changed(self, model: str, units: int) -> None:
         """A pool grew or shrank to `units` running units."""
 
+    def engine_changed(self, model: str, engine: str) -> None:
+        """A model is served by that engine from now on (starting or swapping thread)."""
+
+    def engine_refused(self, model: str) -> None:
+        """A better engine did not come up, or did not prove itself (the thread behind)."""
+
     def sink_state(self, sink: str, connected: bool, detail: str) -> None:
         """A sink's far end came up or was lost (sink thread)."""
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: an Observer that counts, and the small server that shows the counts.
+"""Prometheus metrics: an Observer that counts; scrape.py shows the counts.
 
 The one home of prometheus_client. Names begin with `edged_`, times are seconds, counters end in
 `_total`. A part's id is never a label: series live as long as the process. Hooks run on the path
@@ -9,17 +9,8 @@ so that the first loss is seen as a rise and not as a new series.
 
 from __future__ import annotations
 
-import errno
-import io
-import logging
-import socket
-import socketserver
-import sys
-import time
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -34,13 +25,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from edged import __version__
-from edged.config import split_address
-from edged.core.errors import WrongState
 from edged.core.observer import Observer
 from edged.core.types import Inspection, Job, NoVerdict, Reason
-from edged.core.workers import Crew, Worker
-
-log = logging.getLogger(__name__)
+from edged.core.workers import Crew
 
 BUCKETS = (
     *(0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -51,9 +38,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 OK, NOT_OK, NOT_DECIDABLE = "OK", "NotOK", "NotDecidable"
 MOST_SERIES = 256
 """Series of one metric; beyond them the label is `other`."""
-REQUEST_SECONDS = 2.0
-"""A scraper that is slower than this to send its request, or to take the answer, is cut off."""
-POLL_SECONDS = 0.2
 
 # The library would add a second series to every counter, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -119,6 +103,9 @@ class Metrics(Observer):
         self._cameras = _Series[str, _CameraSeries](lambda n: _CameraSeries(self, n), "other")
         self._links = _Series[str, _Link](lambda n: _Link(self, n), "other")
         self._units = _Series[str, Gauge](self.units.labels, "other")
+        self._serving: dict[str, str] = {}
+        self._changes = _Series[str, Counter](self.engine_changes.labels, "other")
+        self._refusals = _Series[str, Counter](self.engine_refusals.labels, "other")
         self._rows = _Series[str, Gauge](self.outbox_rows.labels, "other")
         self._connected = _Series[str, Gauge](self.sink_connected.labels, "other")
         self._pubacks = _pairs(self.sink_puback)
@@ -160,6 +147,13 @@ class Metrics(Observer):
         )
         self.batch_size = spread("batch_size", "Images in a batch.", buckets=BATCHES)
         self.units = gauge("units", "Running inference units.", "model")
+        self.engine = gauge("engine", "1 for the engine that serves a model.", "model", "engine")
+        self.engine_changes = count(
+            "engine_changes", "Times that a model got an engine, the first included.", "model"
+        )
+        self.engine_refusals = count(
+            "engine_refusals", "Better engines that did not come up or prove themselves.", "model"
+        )
 
     def _make_far_end_metrics(self) -> None:
         count, gauge = self._counter, self._gauge
@@ -195,6 +189,11 @@ class Metrics(Observer):
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
     ) -> Histogram:
         return Histogram(f"edged_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """All counts, in the form that a client accepts; the bytes and their content type."""
+        encode, kind = choose_encoder(accept)
+        return encode(self.registry), kind
 
     def frame_captured(self, camera: str) -> None:
         """Count a frame."""
@@ -233,6 +232,19 @@ class Metrics(Observer):
     def units_changed(self, model: str, units: int) -> None:
         """Note the size of a pool."""
         self._units[model].set(units)
+
+    def engine_changed(self, model: str, engine: str) -> None:
+        """Note which engine serves, and no other."""
+        if model in self._serving:
+            self.engine.remove(model, self._serving[model])
+        self._serving[model] = engine
+        self.engine.labels(model, engine).set(1)
+        self._changes[model].inc()
+        self._refusals[model].inc(0)
+
+    def engine_refused(self, model: str) -> None:
+        """Count one that was to be better."""
+        self._refusals[model].inc()
 
     def sink_state(self, sink: str, connected: bool, detail: str) -> None:
         """Note whether the far end is there."""
@@ -281,118 +293,3 @@ class _Beats(Collector):
         for worker, age in self._crew.ages().items():
             ages.add_metric([worker], age)
         yield ages
-
-
-class MetricsServer:
-    """Answers `GET /metrics` on `listen` (host:port on loopback; port 0 takes a free one).
-
-    One worker, `metrics`, one request at a time: a scrape takes milliseconds, and the slowest
-    client holds the others for REQUEST_SECONDS at most.
-    """
-
-    def __init__(self, listen: str, metrics: Metrics, crew: Crew) -> None:
-        self._listen, self._metrics, self._crew = listen, metrics, crew
-        self._server: _Server | None = None
-        self._worker: Worker | None = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens; the port is the real one after `start`."""
-        return split_address(self._listen) if self._server is None else self._server.bound
-
-    def start(self) -> None:
-        """Take the port and begin to answer. Raises WrongState if the port cannot be had."""
-        try:
-            self._server = _Server(split_address(self._listen), self._metrics.registry)
-        except OSError as error:
-            why = {
-                errno.EADDRINUSE: "is in use; another edged may be running. Choose another port",
-                errno.EACCES: "needs root; choose a port above 1023",
-                errno.EADDRNOTAVAIL: "is no address of this machine; use 127.0.0.1",
-            }.get(error.errno or 0, f"cannot be used ({error.strerror or error})")
-            raise WrongState(f"metrics: {self._listen} {why} ([metrics] listen).") from error
-        self._worker = self._crew.start("metrics", self._server.run)
-
-    def close(self) -> None:
-        """Give the port back; safe to call twice and before `start`."""
-        if self._worker is not None:
-            self._worker.stop.set()
-            self._worker.join(POLL_SECONDS + 3 * REQUEST_SECONDS)
-            self._worker = None
-        self._server = None
-
-
-class _Server(socketserver.TCPServer):
-    allow_reuse_address = True  # else a restart waits until old connections are forgotten
-    timeout = POLL_SECONDS
-
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
-        self.registry = registry
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Scrape)
-        self.socket.settimeout(POLL_SECONDS)  # a client that left before accept blocks nobody
-
-    @property
-    def bound(self) -> tuple[str, int]:
-        """Host and port as the kernel knows them."""
-        host, port = self.socket.getsockname()[:2]
-        return str(host), int(port)
-
-    def run(self, worker: Worker) -> None:
-        """Serve until told to stop, on the worker's thread; gives the port back."""
-        with self:
-            while not worker.stop.is_set():
-                worker.beat()
-                self.handle_request()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that left is its own affair; anything else is a fault of ours."""
-        gone = isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError))
-        log.log(logging.DEBUG if gone else logging.ERROR, "metrics: a scrape failed", exc_info=True)
-
-
-class _Scrape(BaseHTTPRequestHandler):
-    server: _Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile.close()
-        self.rfile = io.BufferedReader(_Bounded(self.connection))
-        self.connection.settimeout(REQUEST_SECONDS)
-
-    def do_GET(self) -> None:
-        """Answer with the counts, in the form that the client prefers."""
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(HTTPStatus.NOT_FOUND, "The metrics are at /metrics")
-            return
-        encode, kind = choose_encoder(self.headers.get("Accept", ""))
-        body = encode(self.server.registry)
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are not worth a line each."""
-
-
-class _Bounded(io.RawIOBase):
-    """Reads a request with one limit for all of it: a socket's own begins anew at each byte."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._until = time.monotonic() + REQUEST_SECONDS
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request did not arrive in time")
-        self._connection.settimeout(left)
-        count = self._connection.recv_into(buffer)
-        self._connection.settimeout(REQUEST_SECONDS)
-        return count

@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/edged demo --seconds $(SECONDS)
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

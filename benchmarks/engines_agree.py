@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edged.core.errors import EdgedError
-from edged.engines.choose import ENGINES, installed
+from edged.engines.recipe import ENGINES, installed
 from edged.workbench import Judge, pictures
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.compilation import Behind
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
 from edged.core.errors import ConfigError, EdgedError, WrongState
 from edged.core.lifecycle import ModelStatus
@@ -26,7 +27,10 @@ from edged.core.protocols import Camera, HostedModel, Sink
 from edged.core.types import Inspection, Job, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
-from edged.ops.metrics import Metrics, MetricsServer
+from edged.engines.plan import PLANS
+from edged.engines.recipe import Recipe, Wanted
+from edged.ops.metrics import Metrics
+from edged.ops.scrape import MetricsServer
 from edged.ops.systemd import Notifier
 from edged.pipeline.capture import Capture
 from edged.pipeline.follow import Follower
@@ -144,7 +148,7 @@ class App:
         metrics = Metrics(self._crew)
         observer = Observers(metrics, self.tally)
         if config.metrics:
-            server = MetricsServer(config.metrics.listen, metrics, self._crew)
+            server = MetricsServer(config.metrics.listen, metrics.page, self._crew)
             server.start()
             stack.callback(server.close)
         sequences = Sequences(config.state_dir / "sequences.sqlite")
@@ -228,9 +232,12 @@ class App:
         return sinks
 
     def _hosting(self, model: ModelConfig) -> Hosting:
-        def recipes(folder: Path, spec: ModelSpec) -> list[choose.Recipe]:
-            cache = self._config.state_dir
-            return choose.recipes(folder, spec, model.engine, model.batch or 1, cache)
+        state = self._config.state_dir
+        most = model.units and (model.max_units or model.units)
+        wanted = Wanted(model.engine, most, model.batch, model.zero_copy)
+
+        def recipes(folder: Path, spec: ModelSpec) -> list[Recipe]:
+            return choose.recipes(folder, spec, wanted, state, state / PLANS)
 
         return Hosting(
             model.name,
@@ -240,6 +247,7 @@ class App:
             model.units,
             model.max_units,
             model.queue,
+            Behind(wanted, state, state / PLANS),
         )
 
     def _start_models(self, host: Host) -> None:

@@ -11,13 +11,15 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edged import __version__, keeper
 from edged.core.errors import ConfigError, EdgedError, InvalidInput
+from edged.core.names import Engine
 from edged.printing import Bar, print_report
 
-ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
+ENGINES = get_args(Engine)
+PLANNED = tuple(name for name in ENGINES if name.startswith("tensorrt"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_training(commands)
     keeper.add_commands(commands)
+    _add_compile(commands)
     detect = commands.add_parser("detect", help="judge pictures")
     detect.add_argument("model", type=Path)
     detect.add_argument("images", type=Path, nargs="+", help="files or folders")
@@ -126,6 +129,17 @@ def _add_training(commands: Any) -> None:
     evaluate.add_argument("--engine", choices=ENGINES, default="auto")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_compile(commands: Any) -> None:
+    make = commands.add_parser("compile", help="build a model's TensorRT plan ahead of time")
+    make.add_argument("model", type=Path)
+    make.add_argument("--config", type=Path, metavar="F", help="for the daemon that it configures")
+    make.add_argument("--engine", choices=PLANNED, default=PLANNED[0])
+    make.add_argument("--batch", type=int, metavar="N", help="the largest (default 8)")
+    make.add_argument("--memory", type=int, default=6144, metavar="MB", help="cap (default 6144)")
+    make.add_argument("--json", action="store_true")
+    make.set_defaults(command=_compile)
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
@@ -214,6 +228,27 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"edged: features are kept in {cache}: the same command goes on from there.",
                 file=sys.stderr,
             )
+    print_report(report, arguments.json)
+    return 0
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    from edged import config as configuration
+    from edged import workbench
+    from edged.compilation import compiled
+    from edged.engines.plan import PLANS
+    from edged.engines.recipe import Wanted
+
+    if arguments.batch is not None and not 1 <= arguments.batch <= 64:
+        raise InvalidInput(f"batch {arguments.batch}: give a whole number from 1 to 64.")
+    place = workbench.cache_folder()
+    if arguments.config:
+        place = configuration.load(arguments.config).state_dir
+    wanted = Wanted(arguments.engine, batch=arguments.batch)
+    with Bar(arguments.json) as bar:
+        report = compiled(
+            arguments.model.resolve(), wanted, place / PLANS, bar.show, arguments.memory
+        )
     print_report(report, arguments.json)
     return 0
 

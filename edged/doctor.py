@@ -18,10 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import edged
 from edged import imaging
+from edged.compilation import compiled
 from edged.core.errors import EdgedError
-from edged.engines import choose
+from edged.engines import machine, tune
+from edged.engines.recipe import ENGINES, Recipe, Wanted, installed
+from edged.wire.spec import read_spec
 
 PACKAGES = (
     "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda", "opencv-python-headless",
@@ -33,7 +38,6 @@ FEATURES = (
 """Of a CPU, that decide how fast an engine is."""
 TOOL_SECONDS = 10.0
 NOT_SHOWN = "edged has not run on a Jetson, with TensorRT or CUDA, or with a V4L2 camera yet"
-NOT_YET = "edged has no engine for it yet"
 
 
 def examine(state: Path) -> dict[str, dict[str, Any]]:
@@ -119,26 +123,39 @@ def _gpu() -> dict[str, Any]:
 
 def _engines() -> dict[str, Any]:
     """Each engine: how fast it judged a small picture just now, or why it cannot."""
-    have = choose.installed()
+    have = installed()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="edged-doctor-") as scratch:
         try:
             model = _small_model(Path(scratch) / "model")
         except EdgedError as error:
-            return dict.fromkeys(choose.ENGINES, f"not tried: {error}")
-        for engine in choose.ENGINES:
+            return dict.fromkeys((*ENGINES, "tensorrt"), f"not tried: {error}")
+        for engine in ENGINES:
             if engine not in have:
                 found[engine] = "no: its runtime is not installed"
                 continue
-            seconds, why = choose.tried(model, engine)
-            words = f"usable ({have[engine]}, {seconds * 1e3:.2f} ms for an empty graph)"
-            found[engine] = words if why is None else f"no: {why}"
-    for name in ("tensorrt", "onnxruntime-gpu"):
-        try:
-            found[name] = f"no: {importlib.metadata.version(name)} is installed, and {NOT_YET}"
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = f"no: it is not installed, and {NOT_YET}"
+            found[engine] = _usable(Recipe(engine, model, read_spec(model)), have[engine])
+        found["tensorrt"] = _tensorrt(model)
     return found
+
+
+def _usable(recipe: Recipe, version: str) -> str:
+    seconds, why = tune.tried(recipe)
+    words = f"usable ({version}, {seconds * 1e3:.2f} ms for an empty graph)"
+    return words if why is None else f"no: {why}"
+
+
+def _tensorrt(model: Path) -> str:
+    """Whether it builds a plan and runs it."""
+    if not machine.installed():
+        return "no: it is not installed"
+    plans, wanted = model.with_name("plans"), Wanted("tensorrt-fp32")
+    try:
+        compiled(model, wanted, plans, lambda *_, **__: None)
+        recipe = Recipe(wanted.engine, model, read_spec(model), wanted, None, plans)
+        return _usable(recipe, machine.facts()["tensorrt"])
+    except EdgedError as error:
+        return f"no: {error}"
 
 
 def _small_model(folder: Path) -> Path:
@@ -160,11 +177,11 @@ def _small_model(folder: Path) -> Path:
         "input": {"height": 16, "width": 16},
         "threshold": 0.5,
         "thresholds": [{"threshold": 0.5}],
-        "golden": {"none.png": 0.5},
+        "golden": {"black.png": 0.5},
         "out_of_fold": {},
         "classes": [],
     }
-    write_folder(folder, graph, spec, {})
+    write_folder(folder, graph, spec, {"black.png": np.zeros((16, 16, 3), np.uint8)})
     return folder
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edged.compilation import Behind
 from edged.config import Quotas, RestConfig, split_address
 from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
@@ -32,6 +33,8 @@ from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
+from edged.engines.plan import PLANS
+from edged.engines.recipe import Recipe, Wanted
 from edged.job import Cancelled, TrainingJob
 from edged.pipeline.host import Host, Hosting
 from edged.store.buckets import Buckets, S3Service
@@ -91,12 +94,16 @@ class HostedModels:
             if self._known(name) is not None:
                 self._host.remove(name)  # it failed; it may come back with other units
 
-            def recipes(place: Path, spec: ModelSpec) -> list[choose.Recipe]:
-                return choose.recipes(place, spec, "auto", 1, self._state)
+            # What is sealed is open on a tmpfs alone, and so is a plan, which holds its weights.
+            wanted, plans = Wanted(units=most), None if opened else self._state / PLANS
+
+            def recipes(place: Path, spec: ModelSpec) -> list[Recipe]:
+                return choose.recipes(place, spec, wanted, self._state, plans or place / PLANS)
 
             read = partial(read_spec, name=name)
             where = opened or (lambda: folder)
-            self._host.add(Hosting(name, where, read, recipes, units, most))
+            better = Behind(wanted, self._state, plans)
+            self._host.add(Hosting(name, where, read, recipes, units, most, better=better))
             self._host.start(name)
             self._given[name] = most
 
@@ -105,7 +112,7 @@ class HostedModels:
         known = self._known(name)
         if known is None:
             return self._give_back(name)
-        if known.status is ModelStatus.STARTING_HOSTING:
+        if known.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
             known = self._host.wait(name, UNHOST_SECONDS)
         if known.status in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
             self._host.stop(name)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edged.core.names import Engine
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 PROJECT = r"^(arn:aws:lookoutvision:[a-z0-9-]+:[0-9]{12}:project/)?[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -34,12 +36,14 @@ class ModelConfig(Section):
 
     name: Name
     path: Path
-    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"
+    engine: Engine = "auto"
     units: int | None = Field(default=None, ge=1, le=64)
-    """Inference units at start; None = what the engine likes on this machine."""
+    """Inference units at start; None = what a short run finds best on this machine."""
     max_units: int | None = Field(default=None, ge=1, le=64)
     """The pool may grow to this many while frames wait; None = it stays at `units`."""
     batch: int | None = Field(default=None, ge=1, le=64)
+    zero_copy: bool = False
+    """TensorRT on a Jetson: the GPU reads pictures where the CPU put them."""
     queue: int = Field(default=16, ge=1, le=1024)
     """Jobs that may wait for a unit."""
     autostart: bool = True

@@ -18,10 +18,11 @@ from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
+from edged.engines.plan import PLANS
+from edged.engines.recipe import Wanted
 from edged.imaging import Decoded, Opener
 from edged.pipeline.decide import decide
-from edged.pipeline.host import check_size
-from edged.pipeline.infer import predict
+from edged.pipeline.infer import check_size, predict
 from edged.pipeline.qualify import first_qualified
 from edged.wire.results import detect_anomaly_result
 from edged.wire.spec import GOLDEN, read_spec
@@ -41,8 +42,11 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        recipes = choose.recipes(self._folder, self.spec, self._choice, cache=_cache())
-        self._loader, _ = first_qualified(recipes, self.spec, self._folder / GOLDEN)
+        wanted = Wanted(self._choice, units=1, batch=1)
+        recipes = choose.recipes(
+            self._folder, self.spec, wanted, cache_folder(), cache_folder() / PLANS
+        )
+        self._loader = first_qualified(recipes, self.spec, self._folder / GOLDEN).loader
         self.engine_name = self._loader.name
         self._engine: Engine = self._loader.open()
         return self
@@ -67,8 +71,8 @@ class Judge:
         return decide(prediction, 0, self.spec.threshold, self.spec.classes, picture.shape)
 
 
-def _cache() -> Path:
-    """The user's cache folder, where the speed of engines is remembered."""
+def cache_folder() -> Path:
+    """The user's cache folder, where the speed of engines is remembered, and plans are kept."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "edged"
 

@@ -12,9 +12,9 @@ import pytest
 
 from edged import imaging
 from edged.core.errors import EngineError, ModelError
-from edged.core.protocols import Engine, EngineLoader
+from edged.core.protocols import Engine, EngineLoader, Tuning
 from edged.core.types import Image, Prediction
-from edged.engines.choose import ENGINES
+from edged.engines.recipe import ENGINES
 from edged.pipeline.infer import predict
 from edged.wire.spec import MODEL, read_spec
 from tests.conftest import HEIGHT, WIDTH
@@ -28,7 +28,7 @@ def load(runtime: str, folder: Path, batch: int) -> EngineLoader:
     """The runtime's loader, as the composition root finds it."""
     room, kind, told = ENGINES[runtime]
     loader: EngineLoader = getattr(importlib.import_module(f"edged.engines.{room}"), kind)(
-        folder / MODEL, read_spec(folder), batch, **told
+        folder / MODEL, read_spec(folder), Tuning(2, batch), **told
     )
     return loader
 
@@ -200,7 +200,7 @@ def test_a_truncated_graph_is_a_sentence_of_the_engine(
     room, kind, told = ENGINES[runtime]
     make = getattr(importlib.import_module(f"edged.engines.{room}"), kind)
     with pytest.raises(EngineError, match="cannot load the model: ") as said:
-        make(damaged, read_spec(model), 1, **told)
+        make(damaged, read_spec(model), Tuning(1, 1), **told)
     assert "\n" not in str(said.value) and "Traceback" not in str(said.value)
 
 

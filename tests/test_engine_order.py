@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +24,11 @@ def test_an_engine_that_does_not_load_leaves_the_model_to_the_next(
     spec = read_spec(model)
     torn = tmp_path / MODEL
     torn.write_bytes((model / MODEL).read_bytes()[:1000])
-    recipes: list[choose.Recipe] = [
+    recipes: list[Callable[[], EngineLoader]] = [
         partial(OnnxRuntimeLoader, torn, spec),
         partial(OnnxRuntimeLoader, model / MODEL, spec),
     ]
-    loader, off = first_qualified(recipes, spec, model / GOLDEN)
+    loader, off, _ = first_qualified(recipes, spec, model / GOLDEN)
     assert loader.name.startswith("onnxruntime")
     assert off < 1e-4
     loader.close()
@@ -61,16 +62,13 @@ def test_auto_offers_every_usable_engine_and_remembers_the_order(
     model: Path, tmp_path: Path
 ) -> None:
     spec = read_spec(model)
-    first = [r.args[0] for r in choose.recipes(model, spec, cache=tmp_path)]  # type: ignore[attr-defined]
+    first = [r.engine for r in choose.recipes(model, spec, cache=tmp_path)]
     assert {"onnxruntime", "openvino"} <= set(first)
     kept = tmp_path / "engine-choice.json"
     (key, order) = next(iter(json.loads(kept.read_text(encoding="utf-8")).items()))
     assert order == first
     kept.write_text(json.dumps({key: order[::-1]}), encoding="utf-8")
-    again = [r.args[0] for r in choose.recipes(model, spec, cache=tmp_path)]  # type: ignore[attr-defined]
+    again = [r.engine for r in choose.recipes(model, spec, cache=tmp_path)]
     assert again == order[::-1]  # what was kept counts, nothing is measured again
     kept.write_text("{", encoding="utf-8")
-    assert set(
-        r.args[0]  # type: ignore[attr-defined]
-        for r in choose.recipes(model, spec, cache=tmp_path)
-    ) == set(first)
+    assert set(r.engine for r in choose.recipes(model, spec, cache=tmp_path)) == set(first)

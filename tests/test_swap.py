@@ -15,13 +15,14 @@ from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline
 from edged.engines import choose
+from edged.engines.recipe import Wanted
 from edged.imaging import read
 from edged.pipeline.host import Host, Hosting
 from edged.wire.spec import read_spec
 from tests.broker import wait_until
 from tests.fakes import PATIENCE, Ears, FakeLoader, Line
 
-SWAPS, SENDERS = 20, 3
+SWAPS, SENDERS = 4, 3
 
 
 def settled(line: Line) -> str:
@@ -109,9 +110,9 @@ def test_jobs_sent_all_the_while_are_each_answered_once(model: Path, parts: Path
     """Real engines, ONNX Runtime and OpenVINO by turns, under three senders at full rate."""
     spec, ears = read_spec(model), Ears()
     picture = read(next((parts / "normal").iterdir()))
-    named = {n: choose.recipes(model, spec, n)[0] for n in ("onnxruntime", "openvino")}
+    named = {n: choose.recipes(model, spec, Wanted(n, 1))[0] for n in ("onnxruntime", "openvino")}
     hosting = Hosting(
-        "m", lambda: model, read_spec, lambda *_: [named["onnxruntime"]], units=2, queue=64
+        "m", lambda: model, read_spec, lambda *_: [named["onnxruntime"]], units=1, queue=64
     )
     host = Host([hosting], Crew(ears.worker_crashed), ears, Deadline())
     host.start("m")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,15 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.compilation import golden_pictures
+from edged.engines.onnxruntime import quantised
 from edged.training.backbone import EfficientNetLite0
 from edged.training.bank import Bank
 from edged.training.calibration import Calibration, Unit
 from edged.training.ensemble import MAPS, Ensemble
 from edged.training.features import View
 from edged.training.graph import Fitted, model_graph
-from edged.training.half import half_graph
+from edged.training.half import convolutions, half_graph
 from edged.training.scorers import Gaussian, PositionGaussian, Supervised
 from edged.training.segments import Segments
+from edged.wire.spec import read_spec
 
 GENERATIONS = ("1.4.0.76", "1.7.1.116")
 SIZES = ((256, 256), (320, 320), (384, 384), (512, 512), (192, 544), (64, 64))
@@ -119,6 +123,19 @@ def test_a_model_that_the_trainer_wrote_parses_and_builds(
     full = (model / "model.onnx").read_bytes()
     found = built(version, {"fp32": full, "mixed fp16": half_graph(full)}, tmp_path)
     assert all(each["built"] > 0 for each in found.values()), found
+
+
+def test_int8_of_a_model_parses_and_builds(model: Path, tmp_path: Path) -> None:
+    """With the newer of them: the older one has no INT8 convolution for this GPU."""
+    full = (model / "model.onnx").read_bytes()
+    pictures = golden_pictures(model, read_spec(model))
+    logging.disable(logging.WARNING)  # advice of the quantiser for other models
+    try:
+        int8 = quantised(full, convolutions(full), pictures)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert int8.count(b"QuantizeLinear") > 40
+    assert built(GENERATIONS[-1], {"int8": int8}, tmp_path)["int8"]["built"] > 0
 
 
 @pytest.mark.parametrize("version", GENERATIONS)

@@ -221,7 +221,7 @@ def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
         return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
     if settled is not ModelStatus.HOSTED:
         return settled, row.message
-    message = RUNNING if live.status is ModelStatus.HOSTED else live.message
+    message = RUNNING if live.message == f"{RUNNING}." else live.message
     return live.status, message
 
 

@@ -153,10 +153,16 @@ class SinkError(EdgedError):
 
 
 class MissingDependency(EdgedError):
-    """A library that an extra installs is absent; the message names the extra."""
+    """A library that an extra installs is absent or broken; the message names the extra."""
 
-    def __init__(self, library: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs {library}, which is not installed: pip install 'edged[{extra}]'"
-        )
+    def __init__(
+        self, library: str, extra: str, purpose: str, cause: BaseException | None = None
+    ) -> None:
+        """cause: what its import raised; that of another module means half an installation."""
+        if cause is None or (isinstance(cause, ModuleNotFoundError) and cause.name == library):
+            what = "is not installed"
+        else:
+            words = str(cause).strip().partition("\n")[0][:200]
+            what = f"is installed and cannot be imported ({type(cause).__name__}: {words})"
+        super().__init__(f"{purpose} needs {library}, which {what}: pip install 'edged[{extra}]'")
         self.extra = extra

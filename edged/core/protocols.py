@@ -48,10 +48,14 @@ class Camera(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How an engine likes to be used on this machine: how many units, how large a batch."""
+    """How an engine is used on this machine: how many units, how large a batch.
+
+    threads: of one unit, where the runtime has threads of its own.
+    """
 
     units: int
     batch: int
+    threads: int = 1
 
 
 class Engine(Protocol):

@@ -24,7 +24,7 @@ from edged.core.errors import DeviceLost, EngineError, MissingDependency
 try:
     import pycuda.driver as driver
 except Exception as error:  # also what a missing libcuda.so raises
-    raise MissingDependency("pycuda, or NVIDIA's driver,", "tensorrt", "CUDA") from error
+    raise MissingDependency("pycuda", "tensorrt", "CUDA", error) from error
 
 STICKY = re.compile(r"\b7[01][0-9]\b|illegal|launch failed|unspecified launch|ECC|assert", re.I)
 """What pycuda says of errors after which no call of this process succeeds any more."""
@@ -44,6 +44,19 @@ def gpu() -> str:
         return f"{device.name()} sm_{major}{minor}"
     except driver.Error as error:
         raise EngineError(f"CUDA does not work here ({error}).") from error
+
+
+def shares_memory() -> bool:
+    """Whether the GPU has no memory but the CPU's, as on a Jetson. Raises EngineError."""
+    gpu()
+    return bool(driver.Device(0).get_attribute(driver.device_attribute.INTEGRATED))
+
+
+def version() -> str:
+    """CUDA's, of the driver. Raises EngineError."""
+    gpu()
+    number = int(driver.get_driver_version())
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -95,12 +108,23 @@ class Lane:
         """The stream, as TensorRT takes it."""
         return int(self._stream.handle)
 
-    def pinned(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A page-locked array: copies from and to it run beside the CPU."""
+    def pinned(
+        self, shape: tuple[int, ...], kind: npt.DTypeLike, mapped: bool = False
+    ) -> npt.NDArray[Any]:
+        """A page-locked array: copies from and to it run beside the CPU.
+
+        mapped: the GPU sees it, too, at `address`.
+        """
+        flags = driver.host_alloc_flags.DEVICEMAP if mapped else 0
         with _told(f"lock {np.prod(shape)} values in memory"):
-            array: npt.NDArray[Any] = driver.pagelocked_empty(shape, kind)
+            array: npt.NDArray[Any] = driver.pagelocked_empty(shape, kind, mem_flags=flags)
         array[...] = 0
         return array
+
+    def address(self, mapped: npt.NDArray[Any]) -> int:
+        """Where the GPU sees a mapped array."""
+        with _told("map memory of the CPU"):
+            return int(mapped.base.get_device_pointer())  # type: ignore[union-attr]
 
     def device(self, size: int) -> int:
         """The address of so many bytes of the GPU's memory."""

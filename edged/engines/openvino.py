@@ -19,8 +19,21 @@ from edged.core.types import Image, ModelSpec, Prediction
 
 try:
     import openvino
-except ImportError as error:
-    raise MissingDependency("openvino", "openvino", "The OpenVINO engine") from error
+except Exception as error:
+    raise MissingDependency("openvino", "openvino", "The OpenVINO engine", error) from error
+
+
+def tunings(units: int | None = None) -> list[Tuning]:
+    """What is worth measuring here, the usual first: a unit a core, or larger ones."""
+    if units:
+        return [Tuning(units, 1)]
+    cores = os.cpu_count() or 1
+    return [
+        Tuning(cores, 1),
+        Tuning(max(1, cores // 2), 1, min(2, cores)),
+        Tuning(1, 1, cores),
+        Tuning(cores, 4),
+    ]
 
 
 class OpenVinoEngine:
@@ -62,13 +75,15 @@ class OpenVinoLoader:
     """A model on OpenVINO's CPU device; see core.protocols.EngineLoader."""
 
     def __init__(
-        self, model: Path, spec: ModelSpec, batch: int = 1, precision: str = "f32"
+        self, model: Path, spec: ModelSpec, tuning: Tuning | None = None, precision: str = "f32"
     ) -> None:
-        """precision: `f32` or, where the CPU computes in it, `bf16`. Raises EngineError."""
+        """precision: `f32` or, where the CPU computes in it, `bf16`. Raises EngineError.
+
+        tuning: there are as many streams as units, which share the cores.
+        """
         self.name = f"openvino cpu {'fp32' if precision == 'f32' else precision}"
+        self.tuning = tuning or tunings()[0]
         self._spec = spec
-        self._batch = batch
-        units = os.cpu_count() or 1
         try:
             core = openvino.Core()
             if precision == "bf16" and "BF16" not in core.get_property(
@@ -76,10 +91,10 @@ class OpenVinoLoader:
             ):
                 raise EngineError("This CPU does not compute in bfloat16: use engine openvino.")
             network = core.read_model(str(model))
-            network.reshape([batch, spec.height, spec.width, 3])
+            network.reshape([self.tuning.batch, spec.height, spec.width, 3])
             hints = {
-                "NUM_STREAMS": str(units),
-                "INFERENCE_NUM_THREADS": str(units),
+                "NUM_STREAMS": str(self.tuning.units),
+                "INFERENCE_NUM_THREADS": str(self.tuning.units * self.tuning.threads),
                 "INFERENCE_PRECISION_HINT": precision,
             }
             self._compiled: Any = core.compile_model(network, "CPU", hints)
@@ -87,17 +102,12 @@ class OpenVinoLoader:
             text = str(error).strip().splitlines()[-1][:300]
             raise EngineError(f"OpenVINO cannot load the model: {text}") from error
 
-    @property
-    def tuning(self) -> Tuning:
-        """One unit and one stream a core."""
-        return Tuning(units=os.cpu_count() or 1, batch=self._batch)
-
     def open(self) -> OpenVinoEngine:
         """A context with its own infer request."""
         if self._compiled is None:
             raise EngineError("The model was closed: load it again.")
         try:
-            return OpenVinoEngine(self._compiled, self._spec, self._batch)
+            return OpenVinoEngine(self._compiled, self._spec, self.tuning.batch)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).splitlines()[0]}") from error
 

@@ -22,32 +22,46 @@ from typing import Any
 
 from edged.core.durable import sync
 from edged.core.errors import EngineError
+from edged.core.protocols import Progress
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+PLANS = "plans"
+"""The folder of plans, beside what else is kept."""
 WORKSPACE = 256 * 1024 * 1024
 MODE = 0o600
+MOST = 24
 PROFILES = 4
 """Of a version whose contexts cannot share one: as many units can be open."""
+LARGEST_BATCH = 8
+PRECISIONS = {"tensorrt": "fp16", "tensorrt-fp32": "fp32", "tensorrt-int8": "int8"}
+"""Engine -> what its network computes in; distances are FP32 always."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSpec:
-    """What is to be built. sha256: of the graph; batch: the largest."""
+    """What is to be built. sha256: of the model's graph; batch: the largest."""
 
     sha256: str
     precision: str
-    batch: int
+    batch: int = LARGEST_BATCH
     workspace: int = WORKSPACE
     portable: bool = False
     """For every GPU of the same compute capability; slower."""
 
+    def key(self, machine: Mapping[str, str]) -> str:
+        """A name for the plan. machine: TensorRT, CUDA, GPU, L4T: whatever a plan depends on."""
+        return _named([FORMAT, asdict(self), sorted(machine.items())])
 
-def plan_key(spec: PlanSpec, machine: Mapping[str, str]) -> str:
-    """A name for the plan. machine: TensorRT, CUDA, GPU, L4T: whatever a plan depends on."""
-    facts = json.dumps([FORMAT, asdict(spec), sorted(machine.items())])
-    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+def timing_key(machine: Mapping[str, str]) -> str:
+    """A name for the timing cache of a machine, which every build there begins with."""
+    return "timing-" + _named([FORMAT, sorted(machine.items())])
+
+
+def _named(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 class Plans:
@@ -56,17 +70,22 @@ class Plans:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def has(self, key: str) -> bool:
+        """Whether something is kept under that key; not yet whether it can be trusted."""
+        return all((self._folder / f"{key}.{each}").is_file() for each in ("plan", "json"))
+
     def find(self, key: str) -> bytes | None:
         """The plan of that key; None when there is none, or what lies there cannot be trusted."""
         path, sidecar = self._folder / f"{key}.plan", self._folder / f"{key}.json"
         try:
             facts = json.loads(sidecar.read_text(encoding="utf-8"))
             status = path.stat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
                 raise ValueError("others may have written it")
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != facts["plan_sha256"]:
                 raise ValueError("its bytes are not those that were built")
+            os.utime(sidecar)  # the last that are of use to somebody are kept
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,10 +101,28 @@ class Plans:
             self._write(f"{key}.plan", plan)
             self._write(f"{key}.json", json.dumps(shown, indent=2, sort_keys=True).encode())
             sync(self._folder)
+            self._forget_others(key, shown)
         except OSError as error:
             raise EngineError(
                 f"{self._folder}: a plan cannot be kept ({error.strerror})."
             ) from error
+
+    def _forget_others(self, key: str, shown: Mapping[str, Any]) -> None:
+        """Remove what the new one is in the place of: the same of another TensorRT or GPU.
+
+        And those beyond MOST that nobody asked for the longest: their models are gone.
+        """
+        sidecars = sorted(self._folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
+        for number, sidecar in enumerate(each for each in sidecars if each.stem != key):
+            try:
+                other = json.loads(sidecar.read_text(encoding="utf-8"))
+                same = "what" in shown and other.get("what") == shown["what"]
+            except (OSError, ValueError, AttributeError):
+                same = False
+            if same:
+                self.remove(sidecar.stem, f"{key} is in its place")
+            elif number >= MOST - 1:
+                self.remove(sidecar.stem, f"it is not one of the last {MOST} that were used")
 
     def remove(self, key: str, why: str) -> None:
         """Forget a plan that is of no use."""
@@ -98,6 +135,10 @@ class Plans:
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
             with os.fdopen(descriptor, "wb") as file:
+                if os.geteuid() == 0:  # root may build for the daemon's user
+                    owner = self._folder.parent.stat()
+                    os.chown(self._folder, owner.st_uid, owner.st_gid)
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,11 +147,20 @@ class Plans:
             part.unlink(missing_ok=True)
 
 
-def build(trt: Any, logger: Any, graph: bytes, spec: PlanSpec, sm: str | None = None) -> bytes:
-    """Build a plan. Raises EngineError with TensorRT's own words, naming node and operator.
+def build(
+    trt: Any,
+    logger: Any,
+    graph: bytes,
+    spec: PlanSpec,
+    sm: str | None = None,
+    timing: bytes = b"",
+    progress: Progress | None = None,
+) -> tuple[bytes, bytes]:
+    """Build a plan: it, and the timing cache that it leaves (empty where there is none).
 
     trt: the tensorrt module; logger: see tensorrt.Log. sm: a compute capability by its name, for
-    TensorRT-RTX, which can build for a GPU that is not here.
+    TensorRT-RTX, which can build for a GPU that is not here. timing: an earlier timing cache.
+    Raises EngineError with TensorRT's own words, naming node and operator.
     """
     if not graph:  # its parser takes no bytes for a model
         raise EngineError("The model file is empty.")
@@ -137,10 +187,46 @@ def build(trt: Any, logger: Any, graph: bytes, spec: PlanSpec, sm: str | None = 
         profile.set_shape(image.name, (1, *shape), (usual, *shape), (spec.batch, *shape))
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"TensorRT refuses batches of 1 to {spec.batch}: {logger.said()}.")
+    times = _timing(config, timing)
+    if progress is not None and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = monitor = _monitor(trt, progress)  # noqa: F841 - it must live
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"TensorRT could not build this model: {logger.said()}.")
-    return bytes(plan)
+    return bytes(plan), b"" if times is None else bytes(times.serialize())
+
+
+def _timing(config: Any, earlier: bytes) -> Any:
+    """The build's timing cache, begun with an earlier one if TensorRT takes it."""
+    cache = config.create_timing_cache(earlier)
+    if not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        if not config.set_timing_cache(cache, False):
+            return None
+    return cache
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """Tells how many steps of TensorRT's outermost phase are done."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._outer: tuple[str, int] | None = None
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self._outer = (name, steps)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if self._outer is not None and self._outer[0] == name:
+                progress("building", step + 1, self._outer[1])
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            """Nothing is told: the steps told it."""
+
+    return Monitor()
 
 
 def _flags(trt: Any) -> int:

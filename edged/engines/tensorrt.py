@@ -16,21 +16,25 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.errors import EngineError, MissingDependency
-from edged.core.protocols import Tuning
+from edged.core.protocols import Progress, Tuning
 from edged.core.types import Image, ModelSpec, Prediction
-from edged.engines import cuda
+from edged.engines import cuda, plan
 
 try:
     import tensorrt
 except Exception as error:  # half an installation raises whatever its missing half raises
-    raise MissingDependency("tensorrt", "tensorrt", "The TensorRT engine") from error
+    raise MissingDependency("tensorrt", "tensorrt", "The TensorRT engine", error) from error
 
 log = logging.getLogger(__name__)
 
-UNITS = 2
-"""More only take turns on one GPU; larger batches do more."""
 LEAST = 10
 """The first major version whose contexts may share one profile."""
+
+
+def tunings(units: int | None = None) -> list[Tuning]:
+    """What is worth measuring, the usual first: many units only take turns on one GPU."""
+    usual = [Tuning(2, 4), Tuning(1, 8), Tuning(2, 1), Tuning(3, 4)]
+    return [Tuning(units or each.units, each.batch) for each in usual]
 
 
 class Log(tensorrt.ILogger):  # type: ignore[misc]
@@ -65,8 +69,11 @@ def logger() -> Log:
 class TensorRtEngine:
     """One unit's context; see core.protocols.Engine."""
 
-    def __init__(self, engine: Any, spec: ModelSpec, batch: int, profile: int) -> None:
+    def __init__(
+        self, engine: Any, spec: ModelSpec, batch: int, profile: int, zero_copy: bool
+    ) -> None:
         self._lane = cuda.Lane()
+        self._zero_copy = zero_copy
         self._context: Any = None
         self._host: dict[str, npt.NDArray[Any]] = {}
         self._device: dict[str, int] = {}
@@ -92,11 +99,18 @@ class TensorRtEngine:
         """Buffers of one input or output."""
         shape = (batch, *tuple(engine.get_tensor_shape(name))[1:])
         kind = np.dtype(tensorrt.nptype(engine.get_tensor_dtype(name)))
-        self._host[name] = self._lane.pinned(shape, kind)
-        self._device[name] = self._lane.device(self._host[name].nbytes)
+        given = engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT
+        # Of outputs the CPU reads every byte, and mapped memory is slow on the GPU's side.
+        mapped = given and self._zero_copy
+        self._host[name] = self._lane.pinned(shape, kind, mapped)
+        self._device[name] = (
+            self._lane.address(self._host[name])
+            if mapped
+            else self._lane.device(self._host[name].nbytes)
+        )
         if not self._context.set_tensor_address(name, self._device[name]):
             raise EngineError(f"TensorRT refuses the address of {name}: {logger().said()}.")
-        if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT:
+        if given:
             self._name = name
 
     @property
@@ -116,7 +130,8 @@ class TensorRtEngine:
             if not self._context.set_input_shape(self._name, (count, *image.shape[1:])):
                 raise EngineError(f"TensorRT refuses a batch of {count}: {logger().said()}.")
             self._shaped = count
-        self._lane.send(self._device[self._name], image[:count])
+        if not self._zero_copy:
+            self._lane.send(self._device[self._name], image[:count])
         if not self._context.execute_async_v3(self._lane.handle):
             self._shaped = 0
             raise EngineError(f"TensorRT failed: {logger().said()}.")
@@ -137,22 +152,30 @@ class TensorRtEngine:
 class TensorRtLoader:
     """A plan on the GPU of this machine; see core.protocols.EngineLoader."""
 
-    def __init__(self, plan: bytes, spec: ModelSpec, batch: int, precision: str) -> None:
-        """plan: as plan.build gave it, on this machine. Raises EngineError."""
+    def __init__(
+        self,
+        plan: bytes,
+        spec: ModelSpec,
+        precision: str,
+        tuning: Tuning | None = None,
+        zero_copy: bool = False,
+    ) -> None:
+        """plan: as plan.build gave it, on this machine. Raises EngineError.
+
+        zero_copy: the GPU reads pictures where the CPU put them; only where they share memory.
+        """
         self.name = f"tensorrt {precision} on {cuda.gpu()}"
+        self.tuning = tuning or tunings()[0]
         self._spec = spec
-        self._batch = batch
         self._opened = 0
+        self._zero_copy = zero_copy and cuda.shares_memory()
+        if zero_copy and not self._zero_copy:
+            log.warning("zero_copy is for a GPU that shares the CPU's memory: pictures are copied")
         with cuda.current():
             self._runtime: Any = _made(tensorrt.Runtime(logger()), "a runtime")
             self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"TensorRT cannot load the plan: {logger().said()}.")
-
-    @property
-    def tuning(self) -> Tuning:
-        """A few units, and the plan's largest batch."""
-        return Tuning(units=UNITS, batch=self._batch)
 
     def open(self) -> TensorRtEngine:
         """A context that shares the plan's weights."""
@@ -162,7 +185,8 @@ class TensorRtLoader:
         if major() < LEAST:  # each context of an older version needs a profile of its own
             profile = self._opened % int(self._engine.num_optimization_profiles)
             self._opened += 1
-        return TensorRtEngine(self._engine, self._spec, self._batch, profile)
+        batch = self.tuning.batch
+        return TensorRtEngine(self._engine, self._spec, batch, profile, self._zero_copy)
 
     def close(self) -> None:
         """Let go of the plan, after its contexts."""
@@ -173,9 +197,22 @@ class TensorRtLoader:
             self._runtime = None
 
 
+def version() -> str:
+    """TensorRT's."""
+    return str(tensorrt.__version__)
+
+
 def major() -> int:
     """TensorRT's major version."""
-    return int(str(tensorrt.__version__).partition(".")[0])
+    return int(version().partition(".")[0])
+
+
+def built(
+    graph: bytes, spec: plan.PlanSpec, timing: bytes, progress: Progress
+) -> tuple[bytes, bytes]:
+    """The plan of a graph for this machine's GPU, and the timing cache; see plan.build."""
+    with cuda.current():
+        return plan.build(tensorrt, logger(), graph, spec, timing=timing, progress=progress)
 
 
 def _made(thing: Any, what: str) -> Any:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from edged.core.errors import (
-    BadImage,
     DeadlineExceeded,
     EdgedError,
     EngineError,
@@ -29,12 +29,14 @@ from edged.core.errors import (
 )
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.core.observer import Observer
+from edged.core.priority import behind
 from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
 from edged.core.workers import Crew, Deadline, Worker
 from edged.pipeline.batch import Batcher
-from edged.pipeline.infer import UnitPool
-from edged.pipeline.qualify import first_qualified
+from edged.pipeline.improve import Better, improve
+from edged.pipeline.infer import UnitPool, check_size
+from edged.pipeline.qualify import Recipe, first_qualified
 from edged.pipeline.swap import LEAVE_SECONDS, hand_over
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
 LOAD_SECONDS = 400.0  # measuring three engines apart may take as long; the watchdog waits
 RENEW_TICKS = 10  # ticks of `adjust` until a unit that died is replaced
+FAREWELL_SECONDS = 10.0  # for a build that is told to end
+RUNNING = "The model is running."
 IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 
 
@@ -49,16 +53,18 @@ IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 class Hosting:
     """How one model is to be hosted; each step of a start in its order, all may raise EdgedErrors.
 
-    folder: makes sure that the model folder is there, and gives it; recipes: load it, best first.
+    folder: makes sure that the model folder is there, and gives it; recipes: load it, best first;
+    better: see improve.py.
     """
 
     name: str
     folder: Callable[[], Path]
     read: Callable[[Path], ModelSpec]
-    recipes: Callable[[Path, ModelSpec], Sequence[Callable[[], EngineLoader]]]
+    recipes: Callable[[Path, ModelSpec], Sequence[Recipe]]
     units: int | None = None
     max_units: int | None = None
     queue: int = 16
+    better: Better | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class _Model:
     spec: ModelSpec | None = None
     running: _Running | None = None
     settled: threading.Event = field(default_factory=threading.Event)
+    behind: Worker | None = None
+    """Looks for a better engine."""
     idle: int = 0
     short: int = 0
 
@@ -130,7 +138,7 @@ class Host:
         model.settled.wait(seconds)
         return self._seen(model)
 
-    def swap(self, name: str, recipe: Callable[[], EngineLoader]) -> ModelStatus:
+    def swap(self, name: str, recipe: Recipe) -> ModelStatus:
         """Begin to give a hosted model another engine, on a thread `swap-<name>`.
 
         The line does not wait: see swap.py. An engine that does not load, or does not prove
@@ -151,11 +159,20 @@ class Host:
             model.status = advance(model.status, Event.STOP, f"Model {name}")
             model.message = "The model is stopping."
             running, model.running = model.running, None
-        self._tear_down(running, Reason.SHUTDOWN, "the model stopped before its turn came")
+        self._tear_down(model, running, Reason.SHUTDOWN, "the model stopped before its turn came")
         with self._lock:
             model.status = advance(model.status, Event.STOPPED, f"Model {name}")
             model.message = "The model is not running."
         return model.status
+
+    def remark(self, name: str, words: str, refused: bool = False) -> None:
+        """Say something of a model that runs; nothing with no words. Raises NotFound."""
+        model = self._find(name)
+        with self._lock:
+            if model.status is ModelStatus.HOSTED:
+                model.message = f"{RUNNING[:-1]}; {words}" if words else RUNNING
+        if refused:
+            self._observer.engine_refused(name)
 
     def models(self) -> Sequence[HostedModel]:
         """All of them, by name."""
@@ -225,7 +242,9 @@ class Host:
                 model.settled.wait(self._deadline.remaining(60.0))
             with self._lock:
                 running, model.running = model.running, None
-            self._tear_down(running, Reason.SHUTDOWN, "edged stopped before its turn came")
+            self._tear_down(model, running, Reason.SHUTDOWN, "edged stopped before its turn came")
+            if model.behind is not None:
+                model.behind.join(self._deadline.remaining(FAREWELL_SECONDS))
 
     def _find(self, name: str) -> _Model:
         try:
@@ -256,14 +275,19 @@ class Host:
         spec = hosting.read(folder)
         worker.beat(LOAD_SECONDS)
         recipes = hosting.recipes(folder, spec)
-        loader, off = first_qualified(recipes, spec, folder / "golden")
+        loader, off, recipe = first_qualified(recipes, spec, folder / "golden")
         worker.beat()
         running = self._assemble(model, spec, loader)
+        at = (folder, spec, recipe)
         with self._lock:
             model.spec, model.running = spec, running
             model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
-            model.message = "The model is running."
+            model.message = RUNNING
         running.pool.resize(running.units)  # last: units that die at once find their model hosted
+        self._observer.engine_changed(hosting.name, loader.name)
+        if hosting.better is not None:
+            look = partial(improve, self, hosting.name, hosting.better, at)
+            model.behind = self._crew.start(f"behind-{hosting.name}", look)
         log.info(
             "model %s runs on %s with %d units; golden scores differ by %.4f at most",
             hosting.name,
@@ -272,15 +296,17 @@ class Host:
             off,
         )
 
-    def _swap(self, worker: Worker, model: _Model, recipe: Callable[[], EngineLoader]) -> None:
-        name, message = model.hosting.name, "The model is running."
+    def _swap(self, worker: Worker, model: _Model, recipe: Recipe) -> None:
+        name, message = model.hosting.name, RUNNING
         try:
             self._change(worker, model, recipe)
         except (EngineError, ParityError, MissingDependency) as error:
-            message = f"The model is running; another engine was refused: {error}"
+            self._observer.engine_refused(name)
+            message = f"{RUNNING[:-1]}; another engine was refused: {error}"
             log.warning("model %s: %s", name, message)
         except Exception as error:
-            message = f"The model is running; another engine failed ({type(error).__name__})."
+            self._observer.engine_refused(name)
+            message = f"{RUNNING[:-1]}; another engine failed ({type(error).__name__})."
             log.exception("model %s: another engine failed", name)
         finally:
             with self._lock:
@@ -289,13 +315,14 @@ class Host:
                     model.message = message
             model.settled.set()
 
-    def _change(self, worker: Worker, model: _Model, recipe: Callable[[], EngineLoader]) -> None:
+    def _change(self, worker: Worker, model: _Model, recipe: Recipe) -> None:
         """Load, prove and hand over. Raises what refuses the engine, and leaves the old one."""
         hosting, spec, old = model.hosting, model.spec, model.running
         if spec is None or old is None:
             return
         worker.beat(LOAD_SECONDS)
-        loader, off = first_qualified([recipe], spec, hosting.folder() / "golden")
+        with behind():  # the units that serve have the CPU first
+            loader, off, _ = first_qualified([recipe], spec, hosting.folder() / "golden")
         pool = self._pool(model, spec, loader, old.batcher)
         new = _Running(loader, old.batcher, pool, hosting.units or loader.tuning.units)
         try:
@@ -308,6 +335,7 @@ class Host:
             if taken:
                 model.running = new
         (old if taken else new).loader.close()
+        self._observer.engine_changed(hosting.name, loader.name)
         log.info(
             "model %s runs on %s; golden scores differ by %.4f", hosting.name, loader.name, off
         )
@@ -337,7 +365,7 @@ class Host:
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
             model.message = message
         log.error("model %s: %s", model.hosting.name, message)
-        self._tear_down(running, Reason.ENGINE_FAILED, "every inference unit ended")
+        self._tear_down(model, running, Reason.ENGINE_FAILED, "every inference unit ended")
 
     def _fail(self, model: _Model, message: str) -> None:
         log.error("model %s: %s", model.hosting.name, message)
@@ -345,28 +373,18 @@ class Host:
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
             model.message = message
 
-    def _tear_down(self, running: _Running | None, reason: Reason, detail: str) -> None:
+    def _tear_down(
+        self, model: _Model, running: _Running | None, reason: Reason, detail: str
+    ) -> None:
         """Finish what waits, until the deadline; what still waits then is told why."""
+        if model.behind is not None:
+            model.behind.stop.set()
         if running is None:
             return
         running.batcher.close()
         running.pool.close(self._deadline)
         running.batcher.abandon(reason, detail)
         running.loader.close()
-
-
-def check_size(shape: tuple[int, int], spec: ModelSpec) -> None:
-    """Raise BadImage unless a picture of (height, width) has the size of the training pictures.
-
-    Another size is another scale or another cut of the part: its score would mean nothing.
-    """
-    if spec.image_size is not None and shape != spec.image_size:
-        height, width = shape
-        want_height, want_width = spec.image_size
-        raise BadImage(
-            f"The picture has {width}x{height} pixels; model {spec.ref.name} was trained on "
-            f"{want_width}x{want_height}."
-        )
 
 
 def _resolve(future: Future[Inspection], inspection: Inspection) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edged import imaging
-from edged.core.errors import DeviceLost, EngineError
+from edged.core.errors import BadImage, DeviceLost, EngineError
 from edged.core.observer import Observer
 from edged.core.protocols import Engine, EngineLoader
 from edged.core.types import (
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 FAILURES = 3
 IDLE_SECONDS = 2.0  # a unit without work beats this often
+WARM_UPS = 2  # batches before a unit takes work: the first are slow (measured: four times)
 
 
 def predict(engine: Engine, images: Sequence[Image]) -> Prediction:
@@ -47,6 +48,31 @@ def predict(engine: Engine, images: Sequence[Image]) -> Prediction:
     for row, image in zip(engine.input, images, strict=False):
         imaging.resize_into(image, row)
     return engine.infer(len(images))
+
+
+def _warm_up(engine: Engine) -> None:
+    try:
+        for _ in range(WARM_UPS):
+            engine.infer(len(engine.input))
+    except EngineError:
+        raise
+    except Exception as error:  # whatever a runtime throws
+        log.exception("an engine does not warm up")
+        raise EngineError(f"The engine does not warm up ({type(error).__name__}).") from error
+
+
+def check_size(shape: tuple[int, int], spec: ModelSpec) -> None:
+    """Raise BadImage unless a picture of (height, width) has the size of the training pictures.
+
+    Another size is another scale or another cut of the part: its score would mean nothing.
+    """
+    if spec.image_size is not None and shape != spec.image_size:
+        height, width = shape
+        want_height, want_width = spec.image_size
+        raise BadImage(
+            f"The picture has {width}x{height} pixels; model {spec.ref.name} was trained on "
+            f"{want_width}x{want_height}."
+        )
 
 
 class UnitPool:
@@ -83,10 +109,11 @@ class UnitPool:
         with self._lock:
             return len(self._units)
 
-    def resize(self, units: int) -> None:
+    def resize(self, units: int, beside: int = 0) -> None:
         """Grow or shrink to `units`; a unit that leaves finishes the batch in hand first.
 
         A closed pool stays as it is: whoever closes and whoever adjusts need not know each other.
+        beside: how many units of the model are in another pool.
         """
         with self._lock:
             if self._closed:
@@ -99,7 +126,7 @@ class UnitPool:
                 name = f"unit-{self._spec.ref.name}-{number}"
                 self._units[number] = self._crew.start(name, partial(self._run, number))
         self._batcher.wake()
-        self._observer.units_changed(self._spec.ref.name, units)
+        self._observer.units_changed(self._spec.ref.name, units + beside)
 
     def wait_open(self, units: int, seconds: float) -> bool:
         """Wait until so many units have their engines open and take work; whether they have."""
@@ -146,6 +173,7 @@ class UnitPool:
                 log.error("%s: engine does not open: %s", worker.name, error)
                 continue
             try:
+                _warm_up(engine)
                 self._opened(number)
                 good = self._serve(worker, engine)
                 if good is None:

@@ -19,6 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from edged import imaging
 from edged.core.errors import EngineError, MissingDependency, ParityError
@@ -38,10 +39,19 @@ TELLING = 0.001
 log = logging.getLogger(__name__)
 
 
-def first_qualified(
-    recipes: Sequence[Callable[[], EngineLoader]], spec: ModelSpec, golden: Path
-) -> tuple[EngineLoader, float]:
-    """The first engine that loads and proves itself, and its largest score difference.
+Recipe: TypeAlias = Callable[[], EngineLoader]
+
+
+class Proven(NamedTuple):
+    """An engine that may serve: its largest score difference, and how it was loaded."""
+
+    loader: EngineLoader
+    off: float
+    recipe: Recipe
+
+
+def first_qualified(recipes: Sequence[Recipe], spec: ModelSpec, golden: Path) -> Proven:
+    """The first engine that loads and proves itself.
 
     Raises what the last one raised (EngineError, ParityError, MissingDependency) if none does.
     """
@@ -54,14 +64,12 @@ def first_qualified(
     return _proven(last, spec, golden)
 
 
-def _proven(
-    recipe: Callable[[], EngineLoader], spec: ModelSpec, golden: Path
-) -> tuple[EngineLoader, float]:
+def _proven(recipe: Recipe, spec: ModelSpec, golden: Path) -> Proven:
     loader = recipe()
     try:
         engine = loader.open()
         try:
-            return loader, qualify(engine, loader.name, spec, golden)
+            return Proven(loader, qualify(engine, loader.name, spec, golden), recipe)
         finally:
             engine.close()
     except BaseException:

@@ -23,13 +23,14 @@ def hand_over(old: UnitPool, new: UnitPool, units: int, beat: Callable[[], None]
     """
     for count in range(1, units + 1):
         beat()
-        new.resize(count)
+        new.resize(count, beside=old.size)
         if not new.wait_open(count, OPEN_SECONDS):
             old.resize(units)
             new.retire(LEAVE_SECONDS)
             raise EngineError(f"unit {count} of {units} did not open its engine.")
         if count < units:
-            old.resize(units - count)
+            old.resize(units - count, beside=count)
     beat()
     if not old.retire(LEAVE_SECONDS):
         raise EngineError(f"a unit of the old engine does not end within {LEAVE_SECONDS:g} s.")
+    new.resize(units)  # says how many there are, now that there is no other pool

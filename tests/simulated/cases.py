@@ -28,7 +28,7 @@ sys.modules["tensorrt"] = recorded.load(API) if API else trt
 
 from edged import imaging  # noqa: E402
 from edged.core.errors import DeviceLost, EngineError  # noqa: E402
-from edged.core.protocols import Engine, EngineLoader  # noqa: E402
+from edged.core.protocols import Engine, EngineLoader, Tuning  # noqa: E402
 from edged.core.types import Image  # noqa: E402
 from edged.engines import cuda, plan, tensorrt  # noqa: E402
 from edged.pipeline.infer import predict  # noqa: E402
@@ -90,17 +90,24 @@ def built(folder: Path, batch: int, precision: str) -> bytes:
     graph = (folder / MODEL).read_bytes()
     graph = half_graph(graph) if precision == "fp16" else graph
     spec = plan.PlanSpec("x", precision, batch)
-    return plan.build(sys.modules["tensorrt"], tensorrt.logger(), graph, spec)
+    return plan.build(sys.modules["tensorrt"], tensorrt.logger(), graph, spec)[0]
 
 
-@pytest.fixture(params=["fp32"] if API.startswith("8.") else ["fp32", "fp16"])
+@pytest.fixture(params=["fp32"] if API.startswith("8.") else ["fp32", "fp16", "fp16 mapped"])
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def loader(runtime: str, model: Path) -> Iterator[EngineLoader]:
-    made = tensorrt.TensorRtLoader(built(model, BATCH, runtime), read_spec(model), BATCH, runtime)
+    precision, _, mapped = runtime.partition(" ")
+    made = tensorrt.TensorRtLoader(
+        built(model, BATCH, precision),
+        read_spec(model),
+        precision,
+        Tuning(2, BATCH),
+        bool(mapped),
+    )
     yield made
     made.close()
 
@@ -172,8 +179,8 @@ def test_no_memory_for_an_execution_context_is_an_error(
 def test_a_sticky_error_is_a_lost_device(loader: EngineLoader, images: list[Image]) -> None:
     context = loader.open()
     predict(context, images[:1])
-    driver.soft_fail(b"cuMemcpyHtoDAsync", 700, 0)
-    with pytest.raises(DeviceLost, match="CUDA could not copy to the GPU"):
+    driver.soft_fail(b"cuMemcpyDtoHAsync", 700, 0)
+    with pytest.raises(DeviceLost, match="CUDA could not copy from the GPU"):
         predict(context, images[:1])
     driver.soft_clear()
     context.close()
@@ -182,7 +189,7 @@ def test_a_sticky_error_is_a_lost_device(loader: EngineLoader, images: list[Imag
 @pytest.mark.parametrize("keep", [0, 7, 100])
 def test_a_damaged_plan_is_a_sentence(model: Path, keep: int) -> None:
     with pytest.raises(EngineError, match="TensorRT cannot load the plan"):
-        tensorrt.TensorRtLoader(built(model, BATCH, "fp32")[1 : keep + 1], read_spec(model), 1, "x")
+        tensorrt.TensorRtLoader(built(model, BATCH, "fp32")[1 : keep + 1], read_spec(model), "x")
 
 
 def test_an_empty_model_and_an_operator_that_it_lacks_are_told_by_name() -> None:
@@ -215,7 +222,7 @@ def test_the_numbers_are_those_of_the_graph(
     import onnxruntime
 
     graph = (model / MODEL).read_bytes()
-    graph = half_graph(graph) if runtime == "fp16" else graph
+    graph = half_graph(graph) if runtime != "fp32" else graph
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for image in images:
         found = predict(engine, [image])

@@ -20,6 +20,7 @@ API = Path(__file__).parent / "api"
 MAKERS = ("Builder", "OnnxParser", "Runtime")
 NAMES = {
     "_Profile": "IOptimizationProfile", "_Config": "IBuilderConfig", "bytes": "IHostMemory",
+    "_Timing": "ITimingCache",
 }  # fmt: skip
 """What trt.py calls otherwise than TensorRT does."""
 

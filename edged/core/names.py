@@ -1,0 +1,17 @@
+"""Words that a configuration and the command line share with the rooms that they name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Engine = Literal[
+    "auto",
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "openvino",
+    "openvino-bf16",
+    "tensorrt",
+    "tensorrt-fp32",
+    "tensorrt-int8",
+]
+"""`auto`, or one of engines/recipe.py."""

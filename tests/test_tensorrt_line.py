@@ -21,8 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from edged.wire.pb import edge_agent_pb2 as agent
+from edged.wire.pb import edge_agent_pb2_grpc as agent_grpc
 from tests.broker import wait_until
 from tests.test_tensorrt_build import GENERATIONS, installed
 from tests.test_tensorrt_simulated import driver, pycuda  # noqa: F401 - fixtures
@@ -221,9 +224,18 @@ def test_a_corrupted_plan_is_removed_and_built_anew_while_the_line_runs(
 
 
 def test_a_plan_that_judges_otherwise_leaves_the_line_where_it_was(box: Box) -> None:
-    with box.line(box.configure("tensorrt"), EDGED_SIMULATE="other numbers") as line:
+    config = box.configure("tensorrt", '[grpc]\nsocket = "agent.sock"\n')
+    with box.line(config, EDGED_SIMULATE="other numbers") as line:
         wait_until(lambda: line.number("edged_engine_refusals_total") == 1, START_SECONDS)
         line.judged(5)
+        with grpc.insecure_channel(f"unix:{box.folder / 'agent.sock'}") as channel:
+            asked = agent.DescribeModelRequest(model_component="flange")
+            told = agent_grpc.EdgeAgentStub(channel).DescribeModel(asked).model_description
+        assert told.status == agent.RUNNING
+        assert re.match(
+            r"The model is running; another engine was refused: Engine tensorrt .* is allowed",
+            told.status_message,
+        )
         (serves,) = line.engines()
         assert serves.startswith("o")
         counts = line.stop()["cameras"]["cam1"]

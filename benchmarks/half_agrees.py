@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edged import imaging
 from edged.compilation import golden_pictures
@@ -27,7 +28,7 @@ from edged.wire.spec import MODEL, read_spec
 from edged.workbench import pictures
 
 
-def scores(graph: bytes, spec: ModelSpec, rows: list[Image]) -> np.ndarray:
+def scores(graph: bytes, spec: ModelSpec, rows: list[Image]) -> npt.NDArray[np.float32]:
     """Of each picture, one at a time."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / MODEL
@@ -46,9 +47,9 @@ def main() -> int:
     """Print one object."""
     folder = Path(sys.argv[1])
     spec, full = read_spec(folder), (folder / MODEL).read_bytes()
-    rows = []
+    rows: list[Image] = []
     for path in pictures([Path(sys.argv[2])]):
-        row = np.empty((spec.height, spec.width, 3), np.uint8)
+        row: Image = np.empty((spec.height, spec.width, 3), np.uint8)
         imaging.resize_into(imaging.read(path), row)
         rows.append(row)
     exact = scores(full, spec, rows)

@@ -164,9 +164,9 @@ def _graph(folder: Path, spec: ModelSpec, precision: str) -> bytes:
 
 def golden_pictures(folder: Path, spec: ModelSpec) -> list[Image]:
     """Those of a model, each uint8 (1, H, W, 3) BGR at the size of its input."""
-    found = []
+    found: list[Image] = []
     for name in sorted(spec.golden):
-        row = np.empty((1, spec.height, spec.width, 3), np.uint8)
+        row: Image = np.empty((1, spec.height, spec.width, 3), np.uint8)
         imaging.resize_into(imaging.read(folder / GOLDEN / name), row[0])
         found.append(row)
     return found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Half = npt.NDArray[np.float16]
+Exact = npt.NDArray[np.float64]
 LEAST_MEAN = 1e-6
 """Of an input that is nearly always 0 nothing can be made up."""
 
@@ -23,11 +24,11 @@ def rounded(weights: Array, bias: Array | None, means: Array, groups: int) -> Ha
     means: of each channel of the input (I,), over pictures like those that will come.
     """
     outputs, depth = weights.shape[:2]
-    flat = weights.reshape(outputs, -1).astype(np.float64)
+    flat: Exact = weights.reshape(outputs, -1).astype(np.float64)
     first = np.arange(outputs) // (outputs // groups) * depth
-    inputs = means.astype(np.float64)[first[:, None] + np.arange(depth)]
+    inputs: Exact = means.astype(np.float64)[first[:, None] + np.arange(depth)]
     inputs = np.repeat(inputs, flat.shape[1] // depth, axis=1)
-    shift = np.zeros(outputs)
+    shift: Exact = np.zeros(outputs)
     if bias is not None:
         shift = bias.astype(np.float64) - bias.astype(np.float16).astype(np.float64)
     order = np.argsort(-np.abs(flat * inputs), axis=1, kind="stable")  # the finest ones last

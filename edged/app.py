@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edged.compilation import Behind
 from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
 from edged.core.errors import ConfigError, EdgedError, WrongState
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.observer import Observer, Observers
 from edged.core.protocols import Camera, HostedModel, Sink
 from edged.core.types import Inspection, Job, ModelSpec
@@ -258,7 +258,7 @@ class App:
         seen = self._settled(host, names)
         if self._stopping:
             return
-        failed = [s for s in seen if s.status is not ModelStatus.HOSTED]
+        failed = [s for s in seen if s.status not in SERVING]
         if failed and len(failed) == len(seen):
             raise ConfigError(*(f"model {s.name} does not start: {s.message}" for s in failed))
 
@@ -315,7 +315,7 @@ class App:
             capture.join(self._deadline)
 
     def _status(self, host: Host) -> str:
-        hosted = sum(m.status is ModelStatus.HOSTED for m in host.models())
+        hosted = sum(m.status in SERVING for m in host.models())
         delivering = len(self.tally.delivering)
         return (
             f"{hosted} of {len(host.models())} models hosted, "
@@ -324,7 +324,7 @@ class App:
 
     def _say(self, host: Host) -> None:
         """Tell PLC, MES and systemd whether every model and camera that should work does."""
-        hosted = {m.name for m in host.models() if m.status is ModelStatus.HOSTED}
+        hosted = {m.name for m in host.models() if m.status in SERVING}
         if self._doors is not None:
             self._doors.set_serving(bool(hosted) or not self._config.models)
         if self._mqtt is not None:

@@ -28,7 +28,7 @@ from edged.control.service import Service
 from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
@@ -114,7 +114,7 @@ class HostedModels:
             return self._give_back(name)
         if known.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
             known = self._host.wait(name, UNHOST_SECONDS)
-        if known.status in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
+        if known.status in SERVING:
             self._host.stop(name)
         self._host.remove(name)
         self._give_back(name)

@@ -26,7 +26,7 @@ import pytest
 
 from edged.wire.pb import edge_agent_pb2 as agent
 from edged.wire.pb import edge_agent_pb2_grpc as agent_grpc
-from tests.broker import wait_until
+from tests.broker import Mosquitto, Subscriber, require_mosquitto, wait_until
 from tests.test_tensorrt_build import GENERATIONS, installed
 from tests.test_tensorrt_simulated import driver, pycuda  # noqa: F401 - fixtures
 
@@ -162,21 +162,31 @@ def numbers_given(box: Box) -> int:
 
 
 def test_a_line_runs_at_once_and_gets_the_plan_when_it_is_built(box: Box) -> None:
+    require_mosquitto()
+    with Mosquitto() as broker, Subscriber(broker.port, "edged/state") as plc:
+        config = box.configure("tensorrt", f"[mqtt]\nport = {broker.port}\n")
+        summary = swapped_line(box, config)
+        states = [json.loads(message.payload)["st"] for message in plc.messages]
+    # From its start to its end the line was ready, also while units changed.
+    assert "ready" in states and "error" not in states[states.index("ready") :]
+    counts = summary["cameras"]["cam1"]
+    assert counts["no_verdict"] == counts["skipped"] == 0
+    assert counts["ok"] + counts["ng"] == numbers_given(box)  # none lost, none twice
     with box.line(box.configure("tensorrt")) as line:
+        line.serves("tensorrt")
+        assert line.number("edged_engine_changes_total") == 1  # there was no other before it
+        line.stop()
+
+
+def swapped_line(box: Box, config: Path) -> dict[str, Any]:
+    """A line that runs until some parts were judged by a plan that was built behind it."""
+    with box.line(config, EDGED_SIMULATE="slow load") as line:
         line.serves("o")  # onnxruntime or openvino: what is ready
         line.serves("tensorrt fp16 on softcuda (no GPU: simulated")
         line.judged(10)
         assert len(line.engines()) == 1 and line.number("edged_engine_refusals_total") == 0
         assert line.number("edged_units") == 2
-        summary = line.stop()
-    counts = summary["cameras"]["cam1"]
-    assert counts["no_verdict"] == counts["skipped"] == 0
-    assert counts["ok"] + counts["ng"] == numbers_given(box)  # none lost, none twice
-    assert "flange: plan" not in line.log()
-    with box.line(box.configure("tensorrt")) as line:
-        line.serves("tensorrt")
-        assert line.number("edged_engine_changes_total") == 1  # there was no other before it
-        line.stop()
+        return line.stop()
 
 
 def test_compile_builds_ahead_of_time_and_auto_measures_it(box: Box) -> None:

@@ -27,13 +27,12 @@ from edged.core.errors import (
     ShuttingDown,
     WrongState,
 )
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.types import Verdict
 from edged.wire.results import detect_anomaly_result
 
 PATIENCE = 30.0
 """Seconds; the queue is short, so longer means that an engine hangs."""
-RUNNING = (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING)
 ADVICE = {
     ModelStatus.TRAINING: "wait until it is trained, and start it",
     ModelStatus.TRAINING_FAILED: "DescribeModel says why; train another version",
@@ -49,7 +48,7 @@ def detect(service: Service, call: Call) -> dict[str, Any]:
     _, row = model_of(service, call)
     name = f"{row.project}/{row.version}"
     status, _ = status_of(service, row)
-    if status not in RUNNING:
+    if status not in SERVING:
         advice = ADVICE.get(status, "start it, and wait until it is HOSTED")
         raise WrongState(f"The model {name} is {status.value}: {advice}.", Resource("MODEL", name))
     height, width = shape = check_picture(service.quotas, data, "The image")

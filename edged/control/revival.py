@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from edged.control.models import host, hosted_name, status_of
 from edged.control.service import Service
 from edged.core.errors import EdgedError
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import SERVING, ModelStatus
 from edged.store.models import ModelRow
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Revival:
         self._trials = {number: trial for number, trial in self._trials.items() if number in ids}
         for row in wanted:
             status, _ = status_of(service, row)
-            if status is ModelStatus.HOSTED:
+            if status in SERVING:
                 self._served.add(row.id)
                 self._trials.pop(row.id, None)
             elif status is ModelStatus.HOSTING_FAILED and row.id in self._served:

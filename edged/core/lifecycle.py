@@ -60,6 +60,9 @@ TRANSITIONS: dict[tuple[ModelStatus, Event], ModelStatus] = {
     (_S.HOSTING_FAILED, _E.DELETE): _S.DELETING,
 }
 
+SERVING = frozenset({_S.HOSTED, _S.SYSTEM_UPDATING})
+"""Parts are judged in these states."""
+
 EDGE_STATUS: dict[ModelStatus, str] = {
     _S.TRAINED: "STOPPED",
     _S.STARTING_HOSTING: "STARTING",

@@ -27,7 +27,7 @@ from edged.core.errors import (
     ShuttingDown,
     WrongState,
 )
-from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.core.lifecycle import SERVING, Event, ModelStatus, advance
 from edged.core.observer import Observer
 from edged.core.priority import behind
 from edged.core.protocols import EngineLoader, HostedModel
@@ -188,7 +188,7 @@ class Host:
         model = self._find(name)
         with self._lock:
             status, spec, running = model.status, model.spec, model.running
-        if status not in (ModelStatus.HOSTED, ModelStatus.SYSTEM_UPDATING):
+        if status not in SERVING:
             raise WrongState(f"Model {name} is {status.value}: {model.message}")
         if spec is None or running is None:
             raise WrongState(f"Model {name} is not ready.")

@@ -12,6 +12,7 @@ import builtins
 import ctypes
 import json
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ _driver.soft_check.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
 
 FAULT = os.environ.get("EDGED_SIMULATE", "")
 """What goes wrong in this process: a word below, or nothing."""
+SLOW_SECONDS = 2.5
 if FAULT == "sticky":
     _driver.soft_fail(b"cuMemcpyDtoHAsync", 700, 200)
 
@@ -134,6 +136,8 @@ class Runtime:
         self.logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+        if FAULT == "slow load":
+            threading.Event().wait(SLOW_SECONDS)
         if not _driver.soft_ctx_depth():
             self.logger.log(ILogger.ERROR, "deserializeCudaEngine: no CUDA context is current")
             return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from edged import config as configuration
 from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, SimulatedCamera
 from edged.core.errors import ConfigError, EdgedError
+from edged.engines.recipe import ENGINES, PACKAGES, installed
 from edged.wire.spec import read_spec
 
 
@@ -22,6 +23,13 @@ def check(path: Path) -> Config:
         except EdgedError as error:
             line = configuration.locate(lines, ("models", index, "path"))
             problems.append(f"{path}:{line} models[{index}].path: {error}")
+        if model.engine in ENGINES and model.engine not in installed():
+            line = configuration.locate(lines, ("models", index, "engine"))
+            packages = " or ".join(PACKAGES[model.engine])
+            problems.append(
+                f"{path}:{line} models[{index}].engine: {model.engine} needs {packages}, which is "
+                "not installed."
+            )
     for index, camera in enumerate(config.cameras):
         key, trouble = _camera_trouble(camera, sizes.get(camera.model or ""))
         if trouble:

@@ -89,8 +89,7 @@ class Behind:
         if self.wanted.engine == "auto" and not machine.installed():
             return False
         try:
-            if not machine.installed():
-                raise MissingDependency("tensorrt", "tensorrt", f"Engine {engine}")
+            choose.check_installed(engine)
             plan_key(engine, spec, self.wanted)
         except (EngineError, MissingDependency):
             if self.wanted.engine != "auto":
@@ -104,8 +103,7 @@ def compiled(
 ) -> dict[str, Any]:
     """Build the plan of a model ahead of time; what was done. Raises as Compilation.run does."""
     read_spec(folder)  # what is wrong with the folder is said before a process is begun
-    if not machine.installed():
-        raise MissingDependency("tensorrt", "tensorrt", f"Engine {wanted.engine}")
+    choose.check_installed(wanted.engine)
     return Compilation(folder, wanted, plans, memory_mb).run(progress)
 
 

@@ -25,10 +25,10 @@ from edged import imaging
 from edged.compilation import compiled
 from edged.core.errors import EdgedError
 from edged.engines import machine, tune
-from edged.engines.recipe import ENGINES, Recipe, Wanted, installed
+from edged.engines.recipe import ENGINES, PACKAGES, Recipe, Wanted, installed
 from edged.wire.spec import read_spec
 
-PACKAGES = (
+LIBRARIES = (
     "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda", "opencv-python-headless",
     "opencv-python", "onnx", "paho-mqtt", "grpcio", "boto3", "cryptography", "uvicorn",
 )  # fmt: skip
@@ -66,7 +66,7 @@ def _edged() -> dict[str, Any]:
 
 def _packages() -> dict[str, Any]:
     found = {}
-    for name in PACKAGES:
+    for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -132,7 +132,7 @@ def _engines() -> dict[str, Any]:
             return dict.fromkeys((*ENGINES, "tensorrt"), f"not tried: {error}")
         for engine in ENGINES:
             if engine not in have:
-                found[engine] = "no: its runtime is not installed"
+                found[engine] = f"no: {' or '.join(PACKAGES[engine])} is not installed"
                 continue
             found[engine] = _usable(Recipe(engine, model, read_spec(model)), have[engine])
         found["tensorrt"] = _tensorrt(model)
@@ -141,14 +141,14 @@ def _engines() -> dict[str, Any]:
 
 def _usable(recipe: Recipe, version: str) -> str:
     seconds, why = tune.tried(recipe)
-    words = f"usable ({version}, {seconds * 1e3:.2f} ms for an empty graph)"
+    words = f"usable ({version}, {seconds * 1e3:.2f} ms for a small picture)"
     return words if why is None else f"no: {why}"
 
 
 def _tensorrt(model: Path) -> str:
     """Whether it builds a plan and runs it."""
     if not machine.installed():
-        return "no: it is not installed"
+        return "no: tensorrt is not installed"
     plans, wanted = model.with_name("plans"), Wanted("tensorrt-fp32")
     try:
         compiled(model, wanted, plans, lambda *_, **__: None)

@@ -18,8 +18,8 @@ from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
-from edged.engines.plan import PLANS
-from edged.engines.recipe import Wanted
+from edged.engines.plan import PLANS, PRECISIONS
+from edged.engines.recipe import Recipe, Wanted
 from edged.imaging import Decoded, Opener
 from edged.pipeline.decide import decide
 from edged.pipeline.infer import check_size, predict
@@ -43,9 +43,11 @@ class Judge:
 
     def __enter__(self) -> Judge:
         wanted = Wanted(self._choice, units=1, batch=1)
-        recipes = choose.recipes(
-            self._folder, self.spec, wanted, cache_folder(), cache_folder() / PLANS
-        )
+        kept = cache_folder()
+        recipes = choose.recipes(self._folder, self.spec, wanted, kept, kept / PLANS)
+        if self._choice in PRECISIONS:  # who names it here wants its numbers, and no other's
+            choose.check_installed(self._choice)
+            recipes = [Recipe(self._choice, self._folder, self.spec, wanted, None, kept / PLANS)]
         self._loader = first_qualified(recipes, self.spec, self._folder / GOLDEN).loader
         self.engine_name = self._loader.name
         self._engine: Engine = self._loader.open()
@@ -206,7 +208,7 @@ def evaluate(
         if report is not None:
             title = f"{judge.spec.ref.name} on {images.name}, {judge.engine_name}"
             write_report(report, title, found, judge)
-    return figures(found)
+    return {"engine": judge.engine_name, **figures(found)}
 
 
 def detect(

@@ -119,6 +119,39 @@ def test_compile_says_why_it_cannot(
     assert why in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["detect", "evaluate"])
+def test_who_names_tensorrt_gets_no_other_engine_s_numbers(
+    command: str, model: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(model), str(parts), "--engine", "tensorrt-fp32"]) == 1
+    said = capsys.readouterr()
+    assert "needs tensorrt, which is not installed" in said.err and not said.out
+
+
+def test_check_names_an_engine_that_is_not_installed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edged.toml"
+    config.write_text(
+        f'[[models]]\nname = "flange"\npath = "{model}"\nengine = "onnxruntime-cuda"\n'
+    )
+    assert main(["check", "--config", str(config)]) == 2
+    assert f"{config}:4 models[0].engine: onnxruntime-cuda needs onnxruntime-gpu" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_gpu_that_failed_once_is_asked_again_and_the_others_are_not(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = Recipe("auto", model, read_spec(model))
+    have = {"onnxruntime": "1", "onnxruntime-cuda": "1"}
+    assert tune.order(plain, have, tmp_path) == ["onnxruntime"]
+    caplog.clear()
+    assert tune.order(plain, have, tmp_path) == ["onnxruntime"]
+    assert "onnxruntime-cuda does not run here: This ONNX Runtime was built" in caplog.text
+
+
 def test_compile_of_no_model_is_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,10 +159,12 @@ class MissingDependency(EdgedError):
         self, library: str, extra: str, purpose: str, cause: BaseException | None = None
     ) -> None:
         """cause: what its import raised; that of another module means half an installation."""
-        if cause is None or (isinstance(cause, ModuleNotFoundError) and cause.name == library):
-            what = "is not installed"
+        absent = isinstance(cause, ModuleNotFoundError) and (cause.name or "").startswith(library)
+        if cause is None or absent:
+            what = f"is not installed: pip install 'edged[{extra}]'"
         else:
             words = str(cause).strip().partition("\n")[0][:200]
-            what = f"is installed and cannot be imported ({type(cause).__name__}: {words})"
-        super().__init__(f"{purpose} needs {library}, which {what}: pip install 'edged[{extra}]'")
+            what = f"cannot be imported ({type(cause).__name__}: {words}): mend that, or uninstall "
+            what += "it and whatever shares its folder, and install one anew"
+        super().__init__(f"{purpose} needs {library}, which {what}")
         self.extra = extra

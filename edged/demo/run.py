@@ -137,6 +137,8 @@ def _watch(
                 running, until = True, time.monotonic() + seconds
             live.update(_table(mqtt))
             time.sleep(0.2)
+    if not console.is_terminal:
+        console.print()  # Live leaves the last line open
     if not running:
         raise EdgedError("No inspection arrived within 60 s.")
 

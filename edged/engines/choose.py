@@ -50,11 +50,20 @@ def recipes(
         have[planned] = machine.facts()["tensorrt"]
     if not have and not ready:
         raise MissingDependency("onnxruntime or openvino", "cpu", "Inference")
-    order = tune.order(plain, have, cache) if len(have) > 1 else list(have)
+    # A batch that was meant for a GPU is not for those that serve in its place.
+    other = plain if wanted.engine == "auto" else replace(plain, wanted=replace(wanted, batch=None))
+    order = tune.order(other, have, cache) if len(have) > 1 else list(have)
+    found = [replace(other, engine=engine) for engine in order]
     if ready and wanted.engine != "auto":
-        order.insert(0, planned)
-    first, *others = [replace(plain, engine=engine) for engine in order]
+        found.insert(0, plain)
+    first, *others = found
     return [tune.tuned(first, cache), *others]
+
+
+def check_installed(engine: str) -> None:
+    """Raise MissingDependency unless there is a TensorRT for an engine that needs a plan."""
+    if not machine.installed():
+        raise MissingDependency("tensorrt", "tensorrt", f"Engine {engine}")
 
 
 def plan_is_kept(engine: str, spec: ModelSpec, wanted: Wanted, plans: Path | None) -> bool:

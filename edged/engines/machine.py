@@ -37,7 +37,7 @@ def facts() -> Mapping[str, str]:
     except subprocess.TimeoutExpired:
         raise EngineError(f"TensorRT did not answer within {ASK_SECONDS:g} s.") from None
     if done.returncode == REFUSED:
-        raise EngineError(done.stderr.strip()[-300:])
+        raise EngineError(done.stderr.strip().rpartition("\n")[2][:500])
     try:
         found = json.loads(done.stdout.strip().splitlines()[-1])
         return {str(name): str(value) for name, value in found.items()}

@@ -10,6 +10,8 @@ that of the build, and a provider that does not work is silently replaced by the
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.metadata
 import logging
 import os
@@ -33,6 +35,10 @@ except Exception as error:
     raise MissingDependency("onnxruntime", "cpu", "The ONNX Runtime engine", error) from error
 
 log = logging.getLogger(__name__)
+
+QUIET = 4
+"""What it says of errors, it also raises, or see _why_not; its own lines are no JSON."""
+onnxruntime.set_default_logger_severity(QUIET)
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -69,18 +75,34 @@ def _session(model: bytes | str, threads: int, device: str = "cpu") -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = QUIET
     provider, settings = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
-        raise EngineError(f"This ONNX Runtime was built without {provider}: see `edged doctor`.")
+        raise EngineError(
+            f"This ONNX Runtime was built without {provider}: uninstall onnxruntime, then "
+            "pip install 'edged[gpu]'."
+        )
+    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA's libraries that pip installed
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[(provider, settings)])
     except Exception as error:  # its exceptions share no base class
         raise EngineError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
-    serves = session.get_providers()[0]
-    if serves != provider:
-        raise EngineError(f"ONNX Runtime fell back to {serves}: {provider} does not work here.")
+    if session.get_providers()[0] != provider:
+        raise EngineError(f"ONNX Runtime cannot use {provider} here: {_why_not()}.")
     return session
+
+
+def _why_not() -> str:
+    """What ONNX Runtime says of CUDA to its log alone: which library it lacks."""
+    place = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        for part in ("shared", "cuda"):
+            library = place / f"libonnxruntime_providers_{part}.so"
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error)
+    return "its libraries are all there, and it finds no GPU with a driver that fits them"
 
 
 def _first_line(error: Exception) -> str:
@@ -162,6 +184,7 @@ class OnnxRuntimeLoader:
         self._session = None
 
 
+@functools.cache
 def warn_of_two() -> None:
     """Say it when both packages are installed: they share a folder, and the last one is there."""
     found = []

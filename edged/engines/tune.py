@@ -2,7 +2,7 @@
 
 Each engine runs in a process of its own, since several runtimes in the daemon would cost its memory
 several times, and one that crashes must not be its end. What was found is kept beside the state,
-keyed by CPU, GPU, versions and model.
+keyed by CPU, versions and model, for TensorRT also by GPU.
 
 Of the ways to use an engine (units x batch x threads) the one with the shortest batch is taken
 among those that do NEARLY as much in a second as the best: a part waits for its batch, on OpenVINO
@@ -59,7 +59,11 @@ def order(plain: Recipe, have: dict[str, str], cache: Path | None) -> list[str]:
     known = _remembered(cache, ORDERS)
     kept = known.get(key)
     if isinstance(kept, list) and kept and set(kept) <= set(have):
-        return [str(name) for name in kept]
+        # A GPU that did not work then may do so now: its driver is no part of the key.
+        again = [name for name in have if name.endswith("-cuda") and name not in kept]
+        if not any(math.isfinite(_measured(replace(plain, engine=name))) for name in again):
+            return [str(name) for name in kept]
+    log.info("engine auto: measuring %s, for some seconds", ", ".join(have))
     found = {engine: _measured(replace(plain, engine=engine)) for engine in have}
     times = {engine: seconds for engine, seconds in found.items() if math.isfinite(seconds)}
     log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
@@ -80,6 +84,7 @@ def tuned(recipe: Recipe, cache: Path | None) -> Recipe:
     known = _remembered(cache, TUNINGS)
     kept = known.get(key)
     if not (isinstance(kept, list) and len(kept) == 3 and all(isinstance(n, int) for n in kept)):
+        log.info("engine %s: measuring how it is used best, for some seconds", recipe.engine)
         found, why = _child("tune", recipe)
         if not isinstance(found, list):
             log.warning("engine %s is not tuned: %s", recipe.engine, why)
@@ -133,7 +138,7 @@ def _child(what: str, recipe: Recipe) -> tuple[Any, str]:
     except subprocess.TimeoutExpired:
         return None, f"it was not measured within {MEASURE_SECONDS:.0f} s"
     if done.returncode == REFUSED:
-        return False, done.stderr.strip()[-300:]
+        return False, done.stderr.strip().rpartition("\n")[2][:500]
     try:
         return json.loads(done.stdout.strip().splitlines()[-1]), ""
     except (IndexError, ValueError):

@@ -73,7 +73,7 @@ def improve(
     except (Cancelled, WrongState, NotFound):
         log.info("model %s: stopped before a better engine was ready", name)
     except EdgedError as error:
-        log.warning("model %s: %s", name, error)
+        log.warning("model %s goes on with the engine that it has: %s", name, error)
         _refused(host, name, f"another engine was refused: {error}")
     except Exception as error:
         log.exception("model %s: no better engine", name)

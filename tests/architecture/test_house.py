@@ -35,7 +35,7 @@ blocked = {blocked!r}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in blocked:
-            raise ImportError("blocked: " + name)
+            raise ModuleNotFoundError("blocked: " + name, name=name)
 sys.meta_path.insert(0, Blocker())
 from edged.core.errors import MissingDependency
 for name in {names!r}:

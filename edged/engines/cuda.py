@@ -26,7 +26,11 @@ try:
 except Exception as error:  # also what a missing libcuda.so raises
     raise MissingDependency("pycuda", "tensorrt", "CUDA", error) from error
 
-STICKY = re.compile(r"\b7[01][0-9]\b|illegal|launch failed|unspecified launch|ECC|assert", re.I)
+STICKY = re.compile(
+    r"\b(214|7[01][0-9]|999)\b|illegal|launch failed|launch failure|timed out|misaligned"
+    r"|invalid program counter|address space|hardware stack|ECC|assert|unknown error|is lost",
+    re.I,
+)
 """What pycuda says of errors after which no call of this process succeeds any more."""
 
 

@@ -11,11 +11,14 @@ TF32, which would cut the FP32 distances to ten bits, is off.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,6 @@ FORMAT = 1
 PLANS = "plans"
 """The folder of plans, beside what else is kept."""
 WORKSPACE = 256 * 1024 * 1024
-MODE = 0o600
 MOST = 24
 PROFILES = 4
 """Of a version whose contexts cannot share one: as many units can be open."""
@@ -64,6 +66,10 @@ def _named(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
+class Unusable(EngineError):
+    """TensorRT cannot make an engine of a plan: only another plan helps."""
+
+
 class Plans:
     """Plans kept in a folder. Any thread; two processes may keep the same one."""
 
@@ -71,41 +77,89 @@ class Plans:
         self._folder = folder
 
     def has(self, key: str) -> bool:
-        """Whether something is kept under that key; not yet whether it can be trusted."""
-        return all((self._folder / f"{key}.{each}").is_file() for each in ("plan", "json"))
+        """Whether a plan is kept under that key; not yet whether it can be trusted."""
+        names = self._names()
+        return f"{key}.plan" in names and f"{key}.json" in names
+
+    def refusal(self, key: str) -> str:
+        """Why the plan of that key was refused when it was proven; empty if it was not."""
+        try:
+            facts = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
+            return str(facts.get("refused", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
 
     def find(self, key: str) -> bytes | None:
         """The plan of that key; None when there is none, or what lies there cannot be trusted."""
         path, sidecar = self._folder / f"{key}.plan", self._folder / f"{key}.json"
         try:
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
-            status = path.stat()
+            with self._locked(fcntl.LOCK_SH):
+                facts = json.loads(sidecar.read_text(encoding="utf-8"))
+                status = path.stat()
+                data = path.read_bytes()
             if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
                 raise ValueError("others may have written it")
-            data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != facts["plan_sha256"]:
                 raise ValueError("its bytes are not those that were built")
-            os.utime(sidecar)  # the last that are of use to somebody are kept
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            log.warning("plan %s cannot be read: %s", key, error)
+            return None
+        except (ValueError, KeyError, TypeError) as error:
             self.remove(key, str(error))
             return None
+        with suppress(OSError):
+            os.utime(sidecar)  # the last that are of use to somebody are kept
         return data
 
     def keep(self, key: str, plan: bytes, facts: Mapping[str, Any]) -> None:
-        """Keep a plan, durably; its sidecar comes last. Raises EngineError."""
-        shown = {**facts, "plan_sha256": hashlib.sha256(plan).hexdigest(), "format": FORMAT}
+        """Keep a plan, durably. Raises EngineError."""
+        self._put(key, plan, {**facts, "plan_sha256": hashlib.sha256(plan).hexdigest()})
+
+    def refuse(self, key: str, why: str, facts: Mapping[str, Any]) -> None:
+        """Keep, instead of a plan, why it may not serve. Raises EngineError."""
+        self._put(key, None, {**facts, "refused": why})
+
+    def remove(self, key: str, why: str) -> None:
+        """Forget a plan that is of no use."""
+        log.warning("plan %s is removed: %s", key, why)
+        for suffix in ("json", "plan"):
+            with suppress(OSError):
+                (self._folder / f"{key}.{suffix}").unlink(missing_ok=True)
+
+    def _put(self, key: str, plan: bytes | None, facts: Mapping[str, Any]) -> None:
+        shown = {**facts, "format": FORMAT}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._write(f"{key}.plan", plan)
-            self._write(f"{key}.json", json.dumps(shown, indent=2, sort_keys=True).encode())
-            sync(self._folder)
-            self._forget_others(key, shown)
+            self._folder.mkdir(exist_ok=True, mode=0o700)
+            with self._locked(fcntl.LOCK_EX):
+                if plan is None:
+                    (self._folder / f"{key}.plan").unlink(missing_ok=True)
+                else:
+                    self._write(f"{key}.plan", plan)
+                self._write(f"{key}.json", json.dumps(shown, indent=2, sort_keys=True).encode())
+                sync(self._folder)
+                self._forget_others(key, shown)
         except OSError as error:
             raise EngineError(
                 f"{self._folder}: a plan cannot be kept ({error.strerror})."
             ) from error
+
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self._folder))
+        except OSError:
+            return set()
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        """So that nobody reads a plan of one build and the sidecar of another."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, how)
+            yield
+        finally:
+            os.close(folder)
 
     def _forget_others(self, key: str, shown: Mapping[str, Any]) -> None:
         """Remove what the new one is in the place of: the same of another TensorRT or GPU.
@@ -124,27 +178,16 @@ class Plans:
             elif number >= MOST - 1:
                 self.remove(sidecar.stem, f"it is not one of the last {MOST} that were used")
 
-    def remove(self, key: str, why: str) -> None:
-        """Forget a plan that is of no use."""
-        log.warning("plan %s is removed: %s", key, why)
-        for suffix in ("json", "plan"):
-            (self._folder / f"{key}.{suffix}").unlink(missing_ok=True)
-
     def _write(self, name: str, data: bytes) -> None:
-        part = self._folder / f".{name}.{os.getpid()}"
+        descriptor, part = tempfile.mkstemp(prefix=".", dir=self._folder)  # 0600
         try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
             with os.fdopen(descriptor, "wb") as file:
-                if os.geteuid() == 0:  # root may build for the daemon's user
-                    owner = self._folder.parent.stat()
-                    os.chown(self._folder, owner.st_uid, owner.st_gid)
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self._folder / name)
+            Path(part).replace(self._folder / name)
         finally:
-            part.unlink(missing_ok=True)
+            Path(part).unlink(missing_ok=True)
 
 
 def build(

@@ -15,7 +15,7 @@ from edged.core.errors import EngineError
 from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
 from edged.engines import machine
-from edged.engines.plan import PRECISIONS, Plans, PlanSpec
+from edged.engines.plan import LARGEST_BATCH, PRECISIONS, Plans, PlanSpec, Unusable
 from edged.wire.spec import MODEL
 
 ENGINES: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -48,8 +48,7 @@ class Wanted:
 
     def plan(self, spec: ModelSpec, engine: str) -> PlanSpec:
         """The plan that an engine of PRECISIONS needs."""
-        sizes = PlanSpec(spec.ref.sha256, PRECISIONS[engine])
-        return replace(sizes, batch=max(sizes.batch, self.batch or 1))
+        return PlanSpec(spec.ref.sha256, PRECISIONS[engine], self.batch or LARGEST_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Recipe:
             loader: EngineLoader = room.TensorRtLoader(
                 kept, self.spec, precision, tuning, self.wanted.zero_copy
             )
-        except EngineError as error:
+        except Unusable as error:
             plans.remove(key, str(error))
             raise
         return loader

@@ -10,6 +10,9 @@ Not shown on a GPU yet: see `edged doctor`.
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,8 +73,16 @@ class TensorRtEngine:
     """One unit's context; see core.protocols.Engine."""
 
     def __init__(
-        self, engine: Any, spec: ModelSpec, batch: int, profile: int, zero_copy: bool
+        self,
+        engine: Any,
+        spec: ModelSpec,
+        batch: int,
+        profile: int,
+        zero_copy: bool,
+        left: Callable[[], None],
     ) -> None:
+        """left: called once when it is closed."""
+        self._left = left
         self._lane = cuda.Lane()
         self._zero_copy = zero_copy
         self._context: Any = None
@@ -147,6 +158,8 @@ class TensorRtEngine:
         self._context = None
         self._host, self._device = {}, {}
         self._lane.close()
+        left, self._left = self._left, lambda: None
+        left()
 
 
 class TensorRtLoader:
@@ -167,7 +180,6 @@ class TensorRtLoader:
         self.name = f"tensorrt {precision} on {cuda.gpu()}"
         self.tuning = tuning or tunings()[0]
         self._spec = spec
-        self._opened = 0
         self._zero_copy = zero_copy and cuda.shares_memory()
         if zero_copy and not self._zero_copy:
             log.warning("zero_copy is for a GPU that shares the CPU's memory: pictures are copied")
@@ -175,18 +187,31 @@ class TensorRtLoader:
             self._runtime: Any = _made(tensorrt.Runtime(logger()), "a runtime")
             self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineError(f"TensorRT cannot load the plan: {logger().said()}.")
+            raise plan.Unusable(f"TensorRT cannot load the plan: {logger().said()}.")
+        # Each context of an older version needs a profile of its own.
+        count = 0 if major() >= LEAST else int(self._engine.num_optimization_profiles)
+        self._profiles = set(range(count)) if count else None
+        self._lock = threading.Lock()
 
     def open(self) -> TensorRtEngine:
         """A context that shares the plan's weights."""
         if self._engine is None:
             raise EngineError("The model was closed: load it again.")
-        profile = 0
-        if major() < LEAST:  # each context of an older version needs a profile of its own
-            profile = self._opened % int(self._engine.num_optimization_profiles)
-            self._opened += 1
-        batch = self.tuning.batch
-        return TensorRtEngine(self._engine, self._spec, batch, profile, self._zero_copy)
+        with self._lock:
+            if self._profiles is not None and not self._profiles:
+                raise EngineError(f"TensorRT {version()} has no profile for so many units.")
+            profile = self._profiles.pop() if self._profiles is not None else 0
+        batch, leave = self.tuning.batch, partial(self._left, profile)
+        try:
+            return TensorRtEngine(self._engine, self._spec, batch, profile, self._zero_copy, leave)
+        except BaseException:
+            leave()
+            raise
+
+    def _left(self, profile: int) -> None:
+        with self._lock:
+            if self._profiles is not None:
+                self._profiles.add(profile)
 
     def close(self) -> None:
         """Let go of the plan, after its contexts."""

@@ -34,7 +34,8 @@ from edged.ops.scrape import MetricsServer
 from edged.ops.systemd import Notifier
 from edged.pipeline.capture import Capture
 from edged.pipeline.follow import Follower
-from edged.pipeline.host import Host, Hosting
+from edged.pipeline.host import Host
+from edged.pipeline.hosting import Hosting
 from edged.pipeline.publish import Publisher
 from edged.store.claim import claim
 from edged.store.sequences import Sequences

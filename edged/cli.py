@@ -134,9 +134,9 @@ def _add_training(commands: Any) -> None:
 def _add_compile(commands: Any) -> None:
     make = commands.add_parser("compile", help="build a model's TensorRT plan ahead of time")
     make.add_argument("model", type=Path)
-    make.add_argument("--config", type=Path, metavar="F", help="for the daemon that it configures")
-    make.add_argument("--engine", choices=PLANNED, default=PLANNED[0])
-    make.add_argument("--batch", type=int, metavar="N", help="the largest (default 8)")
+    make.add_argument("--config", type=Path, metavar="F", help="of the daemon that will use it")
+    make.add_argument("--engine", choices=PLANNED, help="default: the model's there, or tensorrt")
+    make.add_argument("--batch", type=int, metavar="N", help="the largest (as there, or 8)")
     make.add_argument("--memory", type=int, default=6144, metavar="MB", help="cap (default 6144)")
     make.add_argument("--json", action="store_true")
     make.set_defaults(command=_compile)
@@ -241,14 +241,24 @@ def _compile(arguments: argparse.Namespace) -> int:
 
     if arguments.batch is not None and not 1 <= arguments.batch <= 64:
         raise InvalidInput(f"batch {arguments.batch}: give a whole number from 1 to 64.")
-    place = workbench.cache_folder()
+    place, folder = workbench.cache_folder(), arguments.model.resolve()
+    engine, batch = arguments.engine, arguments.batch
     if arguments.config:
-        place = configuration.load(arguments.config).state_dir
-    wanted = Wanted(arguments.engine, batch=arguments.batch)
+        config = configuration.load(arguments.config)
+        place = config.state_dir
+        mine = next((m for m in config.models if m.path.resolve() == folder), None)
+        if mine is None and not folder.is_relative_to(config.state_dir.resolve()):
+            named = ", ".join(str(m.path) for m in config.models) or "none"
+            raise InvalidInput(
+                f"{arguments.config} has no model in {folder} (models: {named}): the daemon would "
+                "not use its plan."
+            )
+        if mine is not None:
+            engine = engine or (mine.engine if mine.engine in PLANNED else None)
+            batch = batch or mine.batch
+    wanted = Wanted(engine or PLANNED[0], batch=batch)
     with Bar(arguments.json) as bar:
-        report = compiled(
-            arguments.model.resolve(), wanted, place / PLANS, bar.show, arguments.memory
-        )
+        report = compiled(folder, wanted, place / PLANS, bar.show, arguments.memory)
     print_report(report, arguments.json)
     return 0
 

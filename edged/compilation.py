@@ -7,10 +7,14 @@ plan on the golden pictures; who serves by it proves it once more.
 
 from __future__ import annotations
 
+import grp
+import os
+import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ import numpy as np
 
 from edged import imaging
 from edged.core.child import Child, serve
-from edged.core.errors import EngineError, InvalidInput, MissingDependency, ParityError
+from edged.core.errors import EngineError, InvalidInput, ParityError
 from edged.core.protocols import EngineLoader, Progress
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
@@ -29,7 +33,7 @@ from edged.pipeline.qualify import first_qualified
 from edged.wire.spec import GOLDEN, MODEL, read_spec
 
 MEMORY_MB = 6144
-LEAST_MEMORY_MB = 512
+LEAST_MEMORY_MB, MOST_MEMORY_MB = 1024, 1024 * 1024
 _turn = threading.Lock()
 
 
@@ -40,8 +44,10 @@ class Compilation(Child):
         self, folder: Path, wanted: Wanted, plans: Path, memory_mb: int = MEMORY_MB
     ) -> None:
         """wanted: names an engine of PRECISIONS. A child that dies is an EngineError."""
-        if memory_mb < LEAST_MEMORY_MB:
-            raise InvalidInput(f"memory {memory_mb} MB: a build needs {LEAST_MEMORY_MB} MB.")
+        if not LEAST_MEMORY_MB <= memory_mb <= MOST_MEMORY_MB:
+            raise InvalidInput(
+                f"memory {memory_mb} MB: give {LEAST_MEMORY_MB} to {MOST_MEMORY_MB} MB."
+            )
         request = {"folder": str(folder), "plans": str(plans), "wanted": asdict(wanted)}
         super().__init__("edged.compilation", "The compilation", request, memory_mb, EngineError)
 
@@ -68,34 +74,46 @@ class Behind:
         tell: what is being done. idle: called at least every second; may raise to end this.
         Raises EngineError, ParityError, MissingDependency: why the engine that was named cannot be.
         """
-        engine = choose.BY_PLAN if self.wanted.engine == "auto" else self.wanted.engine
-        if engine not in PRECISIONS or not self._possible(engine, spec):
+        engine = self._planned(idle)
+        if engine is None:
             return None
         wanted, plans = replace(self.wanted, engine=engine), self.plans or folder / PLANS
         while not _turn.acquire(timeout=1.0):
             idle()
         try:
-            if not choose.plan_is_kept(engine, spec, wanted, plans):
-                tell("a TensorRT plan is built behind it")
-                Compilation(folder, wanted, plans).run(_nobody, idle)
+            self._make_ready(folder, spec, wanted, plans, tell, idle)
         finally:
             _turn.release()
-        best = choose.recipes(folder, spec, self.wanted, self.cache, plans)[0]
-        same = isinstance(running, Recipe) and running.engine == best.engine
-        return None if same else best
+        names = [running.engine] if isinstance(running, Recipe) else []
+        for recipe in choose.recipes(folder, spec, self.wanted, self.cache, plans, idle):
+            if recipe.engine in (engine, *names):  # whichever comes first
+                return recipe if recipe.engine not in names else None
+        return None
 
-    def _possible(self, engine: str, spec: ModelSpec) -> bool:
-        """Whether this machine has what a plan needs; who named the engine hears why not."""
-        if self.wanted.engine == "auto" and not machine.installed():
-            return False
-        try:
-            choose.check_installed(engine)
-            plan_key(engine, spec, self.wanted)
-        except (EngineError, MissingDependency):
-            if self.wanted.engine != "auto":
-                raise
-            return False
-        return True
+    def _planned(self, idle: Callable[[], None]) -> str | None:
+        """The engine whose plan this machine can have; who named it hears why it cannot."""
+        if self.wanted.engine in PRECISIONS:
+            choose.check_installed(self.wanted.engine)
+            machine.facts(idle)
+        return choose.by_plan(self.wanted)
+
+    def _make_ready(
+        self,
+        folder: Path,
+        spec: ModelSpec,
+        wanted: Wanted,
+        plans: Path,
+        tell: Callable[[str], None],
+        idle: Callable[[], None],
+    ) -> None:
+        """Build the plan unless it is kept, or was refused before."""
+        if choose.plan_is_kept(wanted.engine, spec, wanted, plans):
+            return
+        refused = Plans(plans).refusal(plan_key(wanted.engine, spec, wanted))
+        if refused:
+            raise ParityError(refused)
+        tell("a TensorRT plan is built behind it")
+        Compilation(folder, wanted, plans).run(_nobody, idle)
 
 
 def compiled(
@@ -104,6 +122,7 @@ def compiled(
     """Build the plan of a model ahead of time; what was done. Raises as Compilation.run does."""
     read_spec(folder)  # what is wrong with the folder is said before a process is begun
     choose.check_installed(wanted.engine)
+    plans.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Compilation(folder, wanted, plans, memory_mb).run(progress)
 
 
@@ -114,26 +133,33 @@ def _nobody(stage: str, done: int, total: int, **facts: Any) -> None:
 def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The child's work."""
     folder, place = Path(request["folder"]), Path(request["plans"])
-    wanted, plans = Wanted(**request["wanted"]), Plans(Path(request["plans"]))
+    _become_owner(place.parent)
+    # What it has in hand is worth nothing, and TensorRT's code would not hear of a handler.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    wanted, plans = Wanted(**request["wanted"]), Plans(place)
     spec, here = read_spec(folder), machine.facts()
     what, key = wanted.plan(spec, wanted.engine), plan_key(wanted.engine, spec, wanted)
-    progress("precision", 0, 1)
-    graph = _graph(folder, spec, what.precision)
-    progress("precision", 1, 1)
-    from edged.engines import tensorrt
-
-    timing = timing_key(here)
-    plan, times = tensorrt.built(graph, what, plans.find(timing) or b"", progress)
     of = {"sha256": what.sha256, "precision": what.precision, "batch": what.batch}
-    plans.keep(key, plan, {"what": of, "model": spec.ref.name, "machine": dict(here)})
-    if times:
-        plans.keep(timing, times, {"what": "timing cache", "machine": dict(here)})
-    progress("proof", 0, 1)
-    proven = first_qualified(
-        [Recipe(wanted.engine, folder, spec, wanted, None, place)], spec, folder / GOLDEN
-    )
-    proven.loader.close()
-    progress("proof", 1, 1)
+    facts = {"what": of, "model": spec.ref.name, "machine": dict(here)}
+    recipe = Recipe(wanted.engine, folder, spec, wanted, None, place)
+    try:
+        progress("precision", 0, 1)
+        graph = _graph(folder, spec, what.precision)
+        progress("precision", 1, 1)
+        from edged.engines import tensorrt
+
+        timing = timing_key(here)
+        plan, times = tensorrt.built(graph, what, plans.find(timing) or b"", progress)
+        plans.keep(key, plan, facts)
+        if times:
+            plans.keep(timing, times, {"what": "timing cache", "machine": dict(here)})
+        progress("proof", 0, 1)
+        proven = first_qualified([recipe], spec, folder / GOLDEN)
+        proven.loader.close()
+        progress("proof", 1, 1)
+    except ParityError as error:
+        plans.refuse(key, str(error), facts)  # else every start would build it anew
+        raise
     return {
         "engine": proven.loader.name,
         "plan": str(place / f"{key}.plan"),
@@ -141,6 +167,23 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         "largest_difference": round(proven.off, 5),
         **here,
     }
+
+
+def _become_owner(state: Path) -> None:
+    """Root builds as the user whose state it is: what is built is that user's to trust.
+
+    With the groups that a GPU's device files have on a Jetson, as the service has them.
+    """
+    owner = state.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    groups = {owner.st_gid}
+    for name in ("video", "render"):
+        with suppress(KeyError):
+            groups.add(grp.getgrnam(name).gr_gid)
+    os.setgroups(sorted(groups))
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
 
 
 def _graph(folder: Path, spec: ModelSpec, precision: str) -> bytes:

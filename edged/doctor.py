@@ -129,13 +129,13 @@ def _engines() -> dict[str, Any]:
         try:
             model = _small_model(Path(scratch) / "model")
         except EdgedError as error:
-            return dict.fromkeys((*ENGINES, "tensorrt"), f"not tried: {error}")
+            return dict.fromkeys((*ENGINES, "tensorrt (fp32)"), f"not tried: {error}")
         for engine in ENGINES:
             if engine not in have:
                 found[engine] = f"no: {' or '.join(PACKAGES[engine])} is not installed"
                 continue
             found[engine] = _usable(Recipe(engine, model, read_spec(model)), have[engine])
-        found["tensorrt"] = _tensorrt(model)
+        found["tensorrt (fp32)"] = _tensorrt(model)
     return found
 
 

@@ -42,7 +42,7 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        wanted = Wanted(self._choice, units=1, batch=1)
+        wanted = Wanted(self._choice, units=1)
         kept = cache_folder()
         recipes = choose.recipes(self._folder, self.spec, wanted, kept, kept / PLANS)
         if self._choice in PRECISIONS:  # who names it here wants its numbers, and no other's

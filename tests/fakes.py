@@ -34,7 +34,8 @@ from edged.core.types import (
 )
 from edged.core.workers import Crew, Deadline, Worker
 from edged.pipeline.capture import Capture
-from edged.pipeline.host import Host, Hosting
+from edged.pipeline.host import Host
+from edged.pipeline.hosting import Hosting
 from edged.pipeline.infer import WARM_UPS
 from edged.pipeline.publish import Publisher
 

@@ -27,7 +27,7 @@ def test_the_page_says_what_was_tried_and_found(
     config.write_text('state_dir = "state"\n')
     found = page(capsys, "--config", str(config))
     assert found["engines"]["onnxruntime"].startswith("usable (")
-    assert found["engines"]["tensorrt"].startswith("no: ")
+    assert found["engines"]["tensorrt (fp32)"].startswith("no: ")
     assert found["cameras"]["opencv"] == cv2.__version__
     assert found["cameras"]["gstreamer"] in ("YES", "NO") or "YES" in found["cameras"]["gstreamer"]
     assert found["disk"]["state_dir"] == f"{tmp_path / 'state'} (not there yet)"

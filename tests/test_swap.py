@@ -17,10 +17,14 @@ from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
 from edged.imaging import read
-from edged.pipeline.host import Host, Hosting
+from edged.pipeline.batch import Batcher
+from edged.pipeline.host import Host
+from edged.pipeline.hosting import Hosting
+from edged.pipeline.infer import UnitPool
+from edged.pipeline.swap import hand_over
 from edged.wire.spec import read_spec
 from tests.broker import wait_until
-from tests.fakes import PATIENCE, Ears, FakeLoader, Line
+from tests.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line
 
 SWAPS, SENDERS = 4, 3
 
@@ -140,3 +144,51 @@ def test_jobs_sent_all_the_while_are_each_answered_once(model: Path, parts: Path
     assert len({future.result(0).frame.sequence for future in everything}) == len(everything)
     host.close()
     assert ears.crashed == []
+
+
+def test_pools_of_other_sizes_change_and_a_refused_one_leaves_the_old_as_it_was() -> None:
+    ears = Ears()
+    crew = Crew()
+    batcher = Batcher(SPEC.ref, 16, ears)
+
+    def pool(loader: FakeLoader) -> UnitPool:
+        return UnitPool(SPEC, loader, 1, batcher, crew, ears, lambda why: None)
+
+    for had, units in ((4, 1), (1, 3), (2, 2)):
+        old, new = pool(FakeLoader()), pool(FakeLoader())
+        old.resize(had)
+        assert old.wait_open(had, PATIENCE)
+        bad = pool(FakeLoader(opens=lambda number: False))
+        with pytest.raises(EngineError, match="did not open"):
+            hand_over(old, bad, units, lambda: None)
+        assert (old.size, bad.size) == (had, 0)
+        assert hand_over(old, new, units, lambda: None)
+        assert (old.size, new.size) == (0, units) and ears.units[-1] == units
+        new.retire(PATIENCE)
+
+
+def test_the_old_engine_may_die_while_the_new_one_takes_over() -> None:
+    """Of two old units one has left, and the last one dies: the new pool answers."""
+    dies, second = threading.Event(), threading.Event()
+
+    def opens(number: int) -> bool:
+        if number == 3:  # 1 proves, 2 is the first unit
+            second.wait(PATIENCE)
+        return True
+
+    old, new = (
+        FakeLoader(fails=dies.is_set, opens=lambda number: number < 4),
+        FakeLoader(opens=opens),
+    )
+    with Line(old, units=2) as line:
+        line.start()
+        line.host.swap("m", lambda: new)
+        assert wait_until(lambda: line.host.wait("m", 0).status is ModelStatus.SYSTEM_UPDATING, 20)
+        while not new.entered.acquire(blocking=False):
+            line.detect(0).exception(PATIENCE)
+        dies.set()
+        for _ in range(200):  # each is answered, by the engine that fails or by the other
+            line.detect(0).exception(PATIENCE)
+        second.set()
+        assert settled(line) == "The model is running."
+        assert all(line.detect(0).result(PATIENCE).passed for _ in range(20))

@@ -250,9 +250,16 @@ def test_a_plan_that_judges_otherwise_leaves_the_line_where_it_was(box: Box) -> 
         assert serves.startswith("o")
         counts = line.stop()["cameras"]["cam1"]
     assert counts["no_verdict"] == 0
-    assert re.search(
-        r"flange goes on with the engine that it has: Engine tensorrt.* is refused", line.log()
-    )
+    said = r"flange goes on with the engine that it has: Engine tensorrt.* is refused"
+    assert re.search(said, line.log())
+    # It is remembered: later starts say so again and build nothing.
+    (sidecar,) = [path for path in box.plans.glob("*.json") if "refused" in path.read_text()]
+    built = sidecar.stat().st_mtime_ns
+    with box.line(config) as line:  # though this TensorRT would judge as the trainer did
+        wait_until(lambda: line.number("edged_engine_refusals_total") == 1, START_SECONDS)
+        line.judged(3)
+        line.stop()
+    assert sidecar.stat().st_mtime_ns == built and re.search(said, line.log())
 
 
 @pytest.mark.parametrize(
@@ -302,3 +309,38 @@ def test_a_lost_device_ends_the_daemon_for_systemd_and_every_part_has_its_record
         topics = [topic for (topic,) in outbox.execute("SELECT topic FROM outbox")]
     assert total == numbers_given(box) == sum(topic.endswith("/full") for topic in topics) > 20
     assert "CUDA could not" in line.log()
+
+
+def test_a_place_where_no_plan_can_be_kept_is_no_reason_to_stop(box: Box) -> None:
+    box.plans.parent.mkdir()
+    box.plans.write_text("a file, where the folder should be")
+    with box.line(box.configure("tensorrt")) as line:
+        wait_until(lambda: line.number("edged_engine_refusals_total") == 1, START_SECONDS)
+        line.judged(3)
+        line.stop()
+    assert "a plan cannot be kept" in line.log()
+
+
+def test_a_library_that_writes_on_standard_output_disturbs_no_build(box: Box) -> None:
+    box.shim.write_text(f"import os; os.write(1, b'NvMMLiteOpen : Block\\n')\n{SHIM}")
+    done = box.edged("compile", str(box.model), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["engine"].startswith("tensorrt fp16")
+
+
+def test_compile_builds_what_the_model_s_section_asks_for(box: Box) -> None:
+    config = box.configure("tensorrt-fp32")
+    words = ["compile", str(box.model), "--config", str(config), "--json"]
+    done = box.edged(*words)
+    assert json.loads(done.stdout)["engine"].startswith("tensorrt fp32")
+    (facts,) = [json.loads(path.read_text()) for path in box.plans.glob("*.json")
+                if "timing" not in path.name]  # fmt: skip
+    assert facts["what"]["batch"] == 2 and facts["what"]["precision"] == "fp32"
+    with box.line(config) as line:
+        line.serves("tensorrt fp32")
+        assert line.number("edged_engine_changes_total") == 1
+        line.stop()
+    elsewhere = box.folder / "elsewhere"
+    elsewhere.mkdir()
+    done = box.edged("compile", str(elsewhere), "--config", str(config))
+    assert done.returncode == 2 and "has no model in" in done.stderr

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -137,6 +137,34 @@ class Child:
         return made
 
 
+def ask(
+    command: Sequence[str], seconds: float, idle: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a short command and hear what it says. Raises subprocess.TimeoutExpired.
+
+    idle: called at least every IDLE_SECONDS; what it raises ends the command. With it the command
+    runs at low priority: somebody goes on with other work meanwhile.
+    """
+    until = time.monotonic() + seconds
+    words = ["nice", "-n", str(NICE), *command] if idle else list(command)
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            while True:
+                try:
+                    out, said = child.communicate(timeout=IDLE_SECONDS)
+                    return subprocess.CompletedProcess(words, child.returncode, out, said)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() > until:
+                        raise
+                    if idle:
+                        idle()
+        except BaseException:
+            child.kill()
+            raise
+
+
 def _lines(pipe: int, idle: Callable[[], None]) -> Iterator[bytes]:
     """What comes out of a pipe, by lines, until its end."""
     begun = b""
@@ -193,7 +221,10 @@ def serve(work: Work, what: str) -> int:
     what: as in `Training needs more memory`.
     """
     request = json.loads(sys.stdin.readline())
-    out, sys.stdout = sys.stdout, sys.stderr  # nobody else may write between the lines
+    # Nobody else may write between the lines, native libraries included.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     teller = _Teller(out)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _terminated)

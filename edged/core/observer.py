@@ -36,7 +36,7 @@ class Observer:
         """A pool grew or shrank to `units` running units."""
 
     def engine_changed(self, model: str, engine: str) -> None:
-        """A model is served by that engine from now on (starting or swapping thread)."""
+        """A model is served by that engine from now on; empty = by none (any thread)."""
 
     def engine_refused(self, model: str) -> None:
         """A better engine did not come up, or did not prove itself (the thread behind)."""

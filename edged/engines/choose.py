@@ -4,13 +4,14 @@ Who starts the model takes the first that proves itself on the golden pictures: 
 the parity gate decides. So bfloat16 serves where the CPU has it and the model bears it.
 
 TensorRT is offered once its plan is kept (engines/plan.py). Until then, and where it does not load,
-the others serve, whatever was named: a line never waits for a plan.
+the others serve, also when it was named: a line never waits for a plan.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import FeatureExtractor
 from edged.core.types import ModelSpec
 from edged.engines import machine, tune
-from edged.engines.plan import Plans
+from edged.engines.plan import PRECISIONS, Plans
 from edged.engines.recipe import ENGINES, Recipe, Wanted, installed, plan_key
 
 log = logging.getLogger(__name__)
 
-BY_PLAN = "tensorrt"
-"""The one that `auto` offers of those that need a plan."""
+LEAST = 10
+"""The first TensorRT that keeps to a graph of mixed precision."""
 
 
 def recipes(
@@ -33,31 +34,46 @@ def recipes(
     wanted: Wanted | str = "auto",
     cache: Path | None = None,
     plans: Path | None = None,
+    idle: Callable[[], None] | None = None,
 ) -> list[Recipe]:
     """How to load the model in `folder` now, best first; at least one. Raises MissingDependency.
 
     cache: where what was measured is remembered; without it nothing is tuned. plans: where plans
-    are kept.
+    are kept. idle: see core.child.ask.
     """
     wanted = Wanted(wanted) if isinstance(wanted, str) else wanted
     plain = Recipe(wanted.engine, folder, spec, wanted, None, plans)
     if wanted.engine in ENGINES:
-        return [tune.tuned(plain, cache)]
+        return [tune.tuned(plain, cache, idle)]
     have = installed()
-    planned = BY_PLAN if wanted.engine == "auto" else wanted.engine
-    ready = plan_is_kept(planned, spec, wanted, plans)
-    if ready and wanted.engine == "auto":
+    planned = by_plan(wanted)
+    ready = planned is not None and plan_is_kept(planned, spec, wanted, plans)
+    if planned is not None and ready and wanted.engine == "auto":
         have[planned] = machine.facts()["tensorrt"]
     if not have and not ready:
         raise MissingDependency("onnxruntime or openvino", "cpu", "Inference")
     # A batch that was meant for a GPU is not for those that serve in its place.
     other = plain if wanted.engine == "auto" else replace(plain, wanted=replace(wanted, batch=None))
-    order = tune.order(other, have, cache) if len(have) > 1 else list(have)
+    order = tune.order(other, have, cache, idle) if len(have) > 1 else list(have)
     found = [replace(other, engine=engine) for engine in order]
     if ready and wanted.engine != "auto":
         found.insert(0, plain)
     first, *others = found
-    return [tune.tuned(first, cache), *others]
+    return [tune.tuned(first, cache, idle), *others]
+
+
+def by_plan(wanted: Wanted) -> str | None:
+    """The engine of PRECISIONS that is wanted, or that `auto` would have here; None for none."""
+    if wanted.engine != "auto":
+        return wanted.engine if wanted.engine in PRECISIONS else None
+    if not machine.installed():
+        return None
+    try:
+        version = machine.facts()["tensorrt"]
+    except EngineError as error:
+        log.warning("engine tensorrt: %s", error)
+        return None
+    return "tensorrt" if int(version.partition(".")[0]) >= LEAST else "tensorrt-fp32"
 
 
 def check_installed(engine: str) -> None:

@@ -6,19 +6,20 @@ that touches it, and a broken installation must not be the daemon's end.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from edged.core.child import ask
 from edged.core.errors import EngineError, MissingDependency
 
 ASK_SECONDS = 60.0
 REFUSED = 3  # exit code of a child that says why
 L4T = Path("/etc/nv_tegra_release")
+_facts: dict[tuple[str, float], Mapping[str, str]] = {}
 
 
 def installed() -> bool:
@@ -26,14 +27,32 @@ def installed() -> bool:
     return importlib.util.find_spec("tensorrt") is not None
 
 
-@functools.lru_cache(maxsize=1)
-def facts() -> Mapping[str, str]:
-    """TensorRT, CUDA, GPU, L4T. Raises EngineError with the reason why there are none."""
+def facts(idle: Callable[[], None] | None = None) -> Mapping[str, str]:
+    """TensorRT, CUDA, GPU, L4T. Raises EngineError with the reason why there are none.
+
+    Asked once for each TensorRT that is installed. idle: see core.child.ask.
+    """
+    known = _installed_at()
+    if known not in _facts:
+        _facts.clear()
+        _facts[known] = _asked(idle)
+    return _facts[known]
+
+
+def _installed_at() -> tuple[str, float]:
+    """Which TensorRT there is: it may be updated while the daemon runs."""
+    found = importlib.util.find_spec("tensorrt")
+    place = found.origin if found is not None else None
+    try:
+        return (str(place), Path(place).stat().st_mtime if place else 0.0)
+    except OSError:
+        return (str(place), 0.0)
+
+
+def _asked(idle: Callable[[], None] | None) -> Mapping[str, str]:
     command = [sys.executable, "-m", "edged.engines.machine"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ASK_SECONDS, check=False
-        )
+        done = ask(command, ASK_SECONDS, idle)
     except subprocess.TimeoutExpired:
         raise EngineError(f"TensorRT did not answer within {ASK_SECONDS:g} s.") from None
     if done.returncode == REFUSED:

@@ -147,7 +147,7 @@ class Plans:
 
     def _names(self) -> set[str]:
         try:
-            return set(os.listdir(self._folder))
+            return {path.name for path in self._folder.iterdir()}
         except OSError:
             return set()
 

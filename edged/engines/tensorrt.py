@@ -21,7 +21,8 @@ import numpy.typing as npt
 from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import Progress, Tuning
 from edged.core.types import Image, ModelSpec, Prediction
-from edged.engines import cuda, plan
+from edged.engines import cuda
+from edged.engines.plan import PlanSpec, Unusable, build
 
 try:
     import tensorrt
@@ -187,7 +188,7 @@ class TensorRtLoader:
             self._runtime: Any = _made(tensorrt.Runtime(logger()), "a runtime")
             self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise plan.Unusable(f"TensorRT cannot load the plan: {logger().said()}.")
+            raise Unusable(f"TensorRT cannot load the plan: {logger().said()}.")
         # Each context of an older version needs a profile of its own.
         count = 0 if major() >= LEAST else int(self._engine.num_optimization_profiles)
         self._profiles = set(range(count)) if count else None
@@ -232,12 +233,10 @@ def major() -> int:
     return int(version().partition(".")[0])
 
 
-def built(
-    graph: bytes, spec: plan.PlanSpec, timing: bytes, progress: Progress
-) -> tuple[bytes, bytes]:
+def built(graph: bytes, spec: PlanSpec, timing: bytes, progress: Progress) -> tuple[bytes, bytes]:
     """The plan of a graph for this machine's GPU, and the timing cache; see plan.build."""
     with cuda.current():
-        return plan.build(tensorrt, logger(), graph, spec, timing=timing, progress=progress)
+        return build(tensorrt, logger(), graph, spec, timing=timing, progress=progress)
 
 
 def _made(thing: Any, what: str) -> Any:

@@ -15,12 +15,13 @@ import hashlib
 import json
 import logging
 import math
+import os
 import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edged import imaging
+from edged.core.child import ask
 from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
@@ -39,6 +41,7 @@ from edged.wire.spec import read_spec
 
 log = logging.getLogger(__name__)
 
+Idle: TypeAlias = Callable[[], None]
 Ways: TypeAlias = dict[Tuning, tuple[float, float]]
 """How an engine may be used -> seconds of a batch, pictures in a second."""
 
@@ -48,23 +51,29 @@ RUNS = 20
 WARM_UPS = 2
 TUNE_SECONDS = 0.4
 NEARLY = 0.75
+MOST = 256  # of units, of a batch, of threads
 MEASURE_SECONDS = 120.0
 REFUSED = 3  # exit code of a measurement whose engine says why it cannot serve
 ORDERS, TUNINGS = "engine-choice.json", "engine-tuning.json"
 
 
-def order(plain: Recipe, have: dict[str, str], cache: Path | None) -> list[str]:
-    """The engines of `have` (and their versions), fastest first. plain: with any engine."""
+def order(
+    plain: Recipe, have: dict[str, str], cache: Path | None, idle: Idle | None = None
+) -> list[str]:
+    """The engines of `have` (and their versions), fastest first. plain: with any engine.
+
+    idle: see core.child.ask.
+    """
     key = _key(replace(plain, engine=max(have)), sorted(have.items()))
     known = _remembered(cache, ORDERS)
     kept = known.get(key)
-    if isinstance(kept, list) and kept and set(kept) <= set(have):
+    if isinstance(kept, list) and kept and all(str(name) in have for name in kept):
         # A GPU that did not work then may do so now: its driver is no part of the key.
         again = [name for name in have if name.endswith("-cuda") and name not in kept]
-        if not any(math.isfinite(_measured(replace(plain, engine=name))) for name in again):
+        if not any(math.isfinite(_measured(replace(plain, engine=name), idle)) for name in again):
             return [str(name) for name in kept]
     log.info("engine auto: measuring %s, for some seconds", ", ".join(have))
-    found = {engine: _measured(replace(plain, engine=engine)) for engine in have}
+    found = {engine: _measured(replace(plain, engine=engine), idle) for engine in have}
     times = {engine: seconds for engine, seconds in found.items() if math.isfinite(seconds)}
     log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
     # When nothing can be measured all are offered, so that their own words say why not.
@@ -74,7 +83,7 @@ def order(plain: Recipe, have: dict[str, str], cache: Path | None) -> list[str]:
     return fastest
 
 
-def tuned(recipe: Recipe, cache: Path | None) -> Recipe:
+def tuned(recipe: Recipe, cache: Path | None, idle: Idle | None = None) -> Recipe:
     """The recipe with the best use of its engine; as it is where that cannot be measured."""
     wanted = recipe.wanted
     on_cpu = recipe.engine not in PRECISIONS and not recipe.engine.endswith("-cuda")
@@ -82,17 +91,25 @@ def tuned(recipe: Recipe, cache: Path | None) -> Recipe:
         return recipe  # nothing is open: on a CPU larger batches gain nothing (measured)
     key = _key(recipe, [recipe.engine, asdict(wanted), installed().get(recipe.engine)])
     known = _remembered(cache, TUNINGS)
-    kept = known.get(key)
-    if not (isinstance(kept, list) and len(kept) == 3 and all(isinstance(n, int) for n in kept)):
+    kept = _read(known.get(key))
+    if kept is None:
         log.info("engine %s: measuring how it is used best, for some seconds", recipe.engine)
-        found, why = _child("tune", recipe)
-        if not isinstance(found, list):
+        found, why = _child("tune", recipe, idle)
+        kept = _read(found)
+        if kept is None:
             log.warning("engine %s is not tuned: %s", recipe.engine, why)
             return recipe
-        kept = found
-        log.info("engine %s: %d units, batch %d, %d threads each", recipe.engine, *kept)
-        _keep(cache, TUNINGS, {**known, key: kept})
-    return replace(recipe, tuning=Tuning(*kept))
+        log.info("engine %s: %s", recipe.engine, kept)
+        _keep(cache, TUNINGS, {**known, key: list(astuple(kept))})
+    return replace(recipe, tuning=kept)
+
+
+def _read(found: object) -> Tuning | None:
+    """A Tuning as a file or a child gives it, if it is one."""
+    if not isinstance(found, list) or len(found) != 3:
+        return None
+    good = all(type(number) is int and 1 <= number <= MOST for number in found)
+    return Tuning(*found) if good else None
 
 
 def best(ways: Ways) -> Tuning:
@@ -104,25 +121,25 @@ def best(ways: Ways) -> Tuning:
     )
 
 
-def tried(recipe: Recipe) -> tuple[float, str | None]:
+def tried(recipe: Recipe, idle: Idle | None = None) -> tuple[float, str | None]:
     """Seconds an image on one unit, and why it cannot be had; in a process of its own.
 
     Infinity if the engine cannot run here; NaN if that is not known.
     """
-    found, why = _child("measure", recipe)
+    found, why = _child("measure", recipe, idle)
     if isinstance(found, float):
         return found, None
     return (math.nan if found is None else math.inf), why
 
 
-def _measured(recipe: Recipe) -> float:
-    seconds, why = tried(recipe)
+def _measured(recipe: Recipe, idle: Idle | None) -> float:
+    seconds, why = tried(recipe, idle)
     if why is not None:
         log.warning("engine %s does not run here: %s", recipe.engine, why)
     return seconds
 
 
-def _child(what: str, recipe: Recipe) -> tuple[Any, str]:
+def _child(what: str, recipe: Recipe, idle: Idle | None) -> tuple[Any, str]:
     """What a child finds; or, with a reason, False when its engine refuses, None when it fails."""
     asked = {
         "engine": recipe.engine,
@@ -132,9 +149,7 @@ def _child(what: str, recipe: Recipe) -> tuple[Any, str]:
     }
     command = [sys.executable, "-m", "edged.engines.tune", what, json.dumps(asked)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=MEASURE_SECONDS, check=False
-        )
+        done = ask(command, MEASURE_SECONDS, idle)
     except subprocess.TimeoutExpired:
         return None, f"it was not measured within {MEASURE_SECONDS:.0f} s"
     if done.returncode == REFUSED:
@@ -162,7 +177,7 @@ def _remembered(cache: Path | None, name: str) -> dict[str, Any]:
 def _keep(cache: Path | None, name: str, known: dict[str, Any]) -> None:
     if cache is None:
         return
-    part = (cache / name).with_suffix(".part")
+    part = cache / f".{name}.{threading.get_native_id()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(known), encoding="utf-8")
@@ -173,9 +188,9 @@ def _keep(cache: Path | None, name: str, known: dict[str, Any]) -> None:
 
 def _key(recipe: Recipe, more: Sequence[Any]) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = next((line for line in lines if line.startswith("model name")), platform.processor())
+    cpu = next((line for line in lines if line.startswith("model name")), platform.machine())
     gpu = machine.facts() if recipe.engine in PRECISIONS else {}
-    facts = json.dumps([cpu, dict(gpu), more, recipe.spec.ref.sha256])
+    facts = json.dumps([cpu, os.cpu_count(), dict(gpu), more, recipe.spec.ref.sha256])
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 

@@ -235,8 +235,11 @@ class Metrics(Observer):
 
     def engine_changed(self, model: str, engine: str) -> None:
         """Note which engine serves, and no other."""
-        if model in self._serving:
-            self.engine.remove(model, self._serving[model])
+        before = self._serving.pop(model, None)
+        if before is not None:
+            self.engine.remove(model, before)
+        if not engine or len(self._serving) >= MOST_SERIES:
+            return
         self._serving[model] = engine
         self.engine.labels(model, engine).set(1)
         self._changes[model].inc()

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
+from edged.core import priority
 from edged.core.errors import (
     DeadlineExceeded,
     EdgedError,
@@ -29,12 +29,12 @@ from edged.core.errors import (
 )
 from edged.core.lifecycle import SERVING, Event, ModelStatus, advance
 from edged.core.observer import Observer
-from edged.core.priority import behind
 from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
 from edged.core.workers import Crew, Deadline, Worker
 from edged.pipeline.batch import Batcher
-from edged.pipeline.improve import Better, improve
+from edged.pipeline.hosting import Hosting, Model, Running
+from edged.pipeline.improve import improve
 from edged.pipeline.infer import UnitPool, check_size
 from edged.pipeline.qualify import Recipe, first_qualified
 from edged.pipeline.swap import LEAVE_SECONDS, hand_over
@@ -44,51 +44,10 @@ log = logging.getLogger(__name__)
 GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
 LOAD_SECONDS = 400.0  # measuring three engines apart may take as long; the watchdog waits
 RENEW_TICKS = 10  # ticks of `adjust` until a unit that died is replaced
+SWAP_SECONDS = 3.0  # of a stop, for a swap in hand; the rest is for its jobs
 FAREWELL_SECONDS = 10.0  # for a build that is told to end
 RUNNING = "The model is running."
 IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
-
-
-@dataclass(frozen=True, slots=True)
-class Hosting:
-    """How one model is to be hosted; each step of a start in its order, all may raise EdgedErrors.
-
-    folder: makes sure that the model folder is there, and gives it; recipes: load it, best first;
-    better: see improve.py.
-    """
-
-    name: str
-    folder: Callable[[], Path]
-    read: Callable[[Path], ModelSpec]
-    recipes: Callable[[Path, ModelSpec], Sequence[Recipe]]
-    units: int | None = None
-    max_units: int | None = None
-    queue: int = 16
-    better: Better | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """What one start made and its stop, or its failure, takes down."""
-
-    loader: EngineLoader
-    batcher: Batcher
-    pool: UnitPool
-    units: int
-
-
-@dataclass(slots=True)
-class _Model:
-    hosting: Hosting
-    status: ModelStatus = ModelStatus.TRAINED
-    message: str = "The model is not running."
-    spec: ModelSpec | None = None
-    running: _Running | None = None
-    settled: threading.Event = field(default_factory=threading.Event)
-    behind: Worker | None = None
-    """Looks for a better engine."""
-    idle: int = 0
-    short: int = 0
 
 
 class Host:
@@ -98,8 +57,8 @@ class Host:
         self, hostings: Sequence[Hosting], crew: Crew, observer: Observer, deadline: Deadline
     ) -> None:
         self._lock = threading.Lock()
-        self._models: Mapping[str, _Model] = {
-            h.name: _Model(h) for h in sorted(hostings, key=lambda h: h.name)
+        self._models: Mapping[str, Model] = {
+            h.name: Model(h) for h in sorted(hostings, key=lambda h: h.name)
         }
         self._crew = crew
         self._observer = observer
@@ -111,7 +70,7 @@ class Host:
         with self._lock:
             if hosting.name in self._models:
                 raise WrongState(f"Model {hosting.name} is known already.")
-            models = {**self._models, hosting.name: _Model(hosting)}
+            models = {**self._models, hosting.name: Model(hosting)}
             self._models = dict(sorted(models.items()))
 
     def remove(self, name: str) -> None:
@@ -163,6 +122,8 @@ class Host:
         with self._lock:
             model.status = advance(model.status, Event.STOPPED, f"Model {name}")
             model.message = "The model is not running."
+        if model.behind is not None:  # it may still write into the model's folder
+            model.behind.join(FAREWELL_SECONDS)
         return model.status
 
     def remark(self, name: str, words: str, refused: bool = False) -> None:
@@ -239,25 +200,26 @@ class Host:
         """Drain every model until the deadline; whoever still waits is told of the shutdown."""
         for model in self._models.values():
             if model.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
-                model.settled.wait(self._deadline.remaining(60.0))
+                swaps = model.status is ModelStatus.SYSTEM_UPDATING
+                model.settled.wait(self._deadline.remaining(SWAP_SECONDS if swaps else 60.0))
             with self._lock:
                 running, model.running = model.running, None
             self._tear_down(model, running, Reason.SHUTDOWN, "edged stopped before its turn came")
             if model.behind is not None:
                 model.behind.join(self._deadline.remaining(FAREWELL_SECONDS))
 
-    def _find(self, name: str) -> _Model:
+    def _find(self, name: str) -> Model:
         try:
             return self._models[name]
         except KeyError:
             have = ", ".join(self._models) or "none"
             raise NotFound(f"No model is called {name!r} here (models: {have}).") from None
 
-    def _seen(self, model: _Model) -> HostedModel:
+    def _seen(self, model: Model) -> HostedModel:
         with self._lock:
             return HostedModel(model.hosting.name, model.status, model.message, model.spec)
 
-    def _start(self, worker: Worker, model: _Model) -> None:
+    def _start(self, worker: Worker, model: Model) -> None:
         name = model.hosting.name
         try:
             self._bring_up(worker, model)
@@ -269,7 +231,7 @@ class Host:
         finally:
             model.settled.set()
 
-    def _bring_up(self, worker: Worker, model: _Model) -> None:
+    def _bring_up(self, worker: Worker, model: Model) -> None:
         hosting = model.hosting
         folder = hosting.folder()
         spec = hosting.read(folder)
@@ -277,7 +239,7 @@ class Host:
         recipes = hosting.recipes(folder, spec)
         loader, off, recipe = first_qualified(recipes, spec, folder / "golden")
         worker.beat()
-        running = self._assemble(model, spec, loader)
+        running = self._assemble(model, folder, spec, loader)
         at = (folder, spec, recipe)
         with self._lock:
             model.spec, model.running = spec, running
@@ -287,7 +249,12 @@ class Host:
         self._observer.engine_changed(hosting.name, loader.name)
         if hosting.better is not None:
             look = partial(improve, self, hosting.name, hosting.better, at)
-            model.behind = self._crew.start(f"behind-{hosting.name}", look)
+            behind = self._crew.start(f"behind-{hosting.name}", look)
+            with self._lock:
+                if model.running is running:
+                    model.behind = behind
+                else:  # it was stopped a moment ago
+                    behind.stop.set()
         log.info(
             "model %s runs on %s with %d units; golden scores differ by %.4f at most",
             hosting.name,
@@ -296,7 +263,7 @@ class Host:
             off,
         )
 
-    def _swap(self, worker: Worker, model: _Model, recipe: Recipe) -> None:
+    def _swap(self, worker: Worker, model: Model, recipe: Recipe) -> None:
         name, message = model.hosting.name, RUNNING
         try:
             self._change(worker, model, recipe)
@@ -315,38 +282,50 @@ class Host:
                     model.message = message
             model.settled.set()
 
-    def _change(self, worker: Worker, model: _Model, recipe: Recipe) -> None:
+    def _change(self, worker: Worker, model: Model, recipe: Recipe) -> None:
         """Load, prove and hand over. Raises what refuses the engine, and leaves the old one."""
         hosting, spec, old = model.hosting, model.spec, model.running
         if spec is None or old is None:
             return
         worker.beat(LOAD_SECONDS)
-        with behind():  # the units that serve have the CPU first
-            loader, off, _ = first_qualified([recipe], spec, hosting.folder() / "golden")
+        with priority.behind():  # the units that serve have the CPU first
+            loader, off, _ = first_qualified([recipe], spec, old.folder / "golden")
         pool = self._pool(model, spec, loader, old.batcher)
-        new = _Running(loader, old.batcher, pool, hosting.units or loader.tuning.units)
+        units = hosting.units or loader.tuning.units
+        new = Running(old.folder, loader, old.batcher, pool, units)
+        model.coming = pool
         try:
-            hand_over(old.pool, pool, new.units, lambda: worker.beat(LEAVE_SECONDS))
+            ended = hand_over(old.pool, pool, new.units, lambda: worker.beat(LEAVE_SECONDS))
         except BaseException:
             loader.close()
             raise
+        finally:
+            model.coming = None
         with self._lock:
             taken = model.running is old
             if taken:
                 model.running = new
-        (old if taken else new).loader.close()
+        if not taken:
+            return loader.close()
+        if ended:
+            old.loader.close()
+        else:
+            log.error("model %s: a unit of its old engine does not end", hosting.name)
         self._observer.engine_changed(hosting.name, loader.name)
         log.info(
             "model %s runs on %s; golden scores differ by %.4f", hosting.name, loader.name, off
         )
 
-    def _assemble(self, model: _Model, spec: ModelSpec, loader: EngineLoader) -> _Running:
+    def _assemble(
+        self, model: Model, folder: Path, spec: ModelSpec, loader: EngineLoader
+    ) -> Running:
         batcher = Batcher(spec.ref, model.hosting.queue, self._observer)
         pool = self._pool(model, spec, loader, batcher)
-        return _Running(loader, batcher, pool, model.hosting.units or loader.tuning.units)
+        units = model.hosting.units or loader.tuning.units
+        return Running(folder, loader, batcher, pool, units)
 
     def _pool(
-        self, model: _Model, spec: ModelSpec, loader: EngineLoader, batcher: Batcher
+        self, model: Model, spec: ModelSpec, loader: EngineLoader, batcher: Batcher
     ) -> UnitPool:
         def lost(why: str) -> None:
             self._lost(model, pool, why)
@@ -355,32 +334,35 @@ class Host:
         pool = UnitPool(spec, loader, batch, batcher, self._crew, self._observer, lost)
         return pool
 
-    def _lost(self, model: _Model, pool: UnitPool, why: str) -> None:
+    def _lost(self, model: Model, pool: UnitPool, why: str) -> None:
         message = f"Every inference unit ended: {why}"
         with self._lock:
             running = model.running
             if running is None or running.pool is not pool:
                 return  # whoever stops it answers for its jobs
+            if model.coming is not None and model.coming.serving:
+                return  # units change, and the new ones take its jobs
             model.running = None
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
             model.message = message
         log.error("model %s: %s", model.hosting.name, message)
         self._tear_down(model, running, Reason.ENGINE_FAILED, "every inference unit ended")
 
-    def _fail(self, model: _Model, message: str) -> None:
+    def _fail(self, model: Model, message: str) -> None:
         log.error("model %s: %s", model.hosting.name, message)
         with self._lock:
             model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
             model.message = message
 
     def _tear_down(
-        self, model: _Model, running: _Running | None, reason: Reason, detail: str
+        self, model: Model, running: Running | None, reason: Reason, detail: str
     ) -> None:
         """Finish what waits, until the deadline; what still waits then is told why."""
         if model.behind is not None:
             model.behind.stop.set()
         if running is None:
             return
+        self._observer.engine_changed(model.hosting.name, "")
         running.batcher.close()
         running.pool.close(self._deadline)
         running.batcher.abandon(reason, detail)

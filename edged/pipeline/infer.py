@@ -128,6 +128,12 @@ class UnitPool:
         self._batcher.wake()
         self._observer.units_changed(self._spec.ref.name, units + beside)
 
+    @property
+    def serving(self) -> bool:
+        """Whether a unit has its engine open."""
+        with self._lock:
+            return bool(self._open)
+
     def wait_open(self, units: int, seconds: float) -> bool:
         """Wait until so many units have their engines open and take work; whether they have."""
         with self._changed:

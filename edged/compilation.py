@@ -8,6 +8,7 @@ plan on the golden pictures; who serves by it proves it once more.
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
 from edged.engines.recipe import Recipe, Wanted, plan_key
 from edged.pipeline.qualify import first_qualified
 from edged.wire.spec import GOLDEN, MODEL, read_spec
+
+log = logging.getLogger(__name__)
 
 MEMORY_MB = 6144
 LEAST_MEMORY_MB, MOST_MEMORY_MB = 1024, 1024 * 1024
@@ -95,6 +98,14 @@ class Behind:
         if self.wanted.engine in PRECISIONS:
             choose.check_installed(self.wanted.engine)
             machine.facts(idle)
+        elif self.wanted.engine != "auto" or not machine.installed():
+            return None
+        else:
+            try:
+                machine.facts(idle)
+            except EngineError as error:
+                log.warning("engine tensorrt: %s", error)
+                return None
         return choose.by_plan(self.wanted)
 
     def _make_ready(

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from edged import imaging
 from edged.core.child import Child, serve
 from edged.core.errors import EngineError, InvalidInput, ParityError
-from edged.core.protocols import EngineLoader, Progress
+from edged.core.protocols import EngineLoader, Progress, Tuning
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
 from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
@@ -152,7 +153,6 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     what, key = wanted.plan(spec, wanted.engine), plan_key(wanted.engine, spec, wanted)
     of = {"sha256": what.sha256, "precision": what.precision, "batch": what.batch}
     facts = {"what": of, "model": spec.ref.name, "machine": dict(here)}
-    recipe = Recipe(wanted.engine, folder, spec, wanted, None, place)
     try:
         progress("precision", 0, 1)
         graph = _graph(folder, spec, what.precision)
@@ -161,12 +161,14 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
         timing = timing_key(here)
         plan, times = tensorrt.built(graph, what, plans.find(timing) or b"", progress)
-        plans.keep(key, plan, facts)
         if times:
             plans.keep(timing, times, {"what": "timing cache", "machine": dict(here)})
         progress("proof", 0, 1)
+        recipe = partial(tensorrt.TensorRtLoader, plan, spec, what.precision, Tuning(1, 1))
         proven = first_qualified([recipe], spec, folder / GOLDEN)
         proven.loader.close()
+        # Only now: one that crashes its process must not be there for the daemon.
+        plans.keep(key, plan, facts)
         progress("proof", 1, 1)
     except ParityError as error:
         plans.refuse(key, str(error), facts)  # else every start would build it anew

@@ -321,6 +321,30 @@ def test_a_place_where_no_plan_can_be_kept_is_no_reason_to_stop(box: Box) -> Non
     assert "a plan cannot be kept" in line.log()
 
 
+def test_a_plan_that_crashes_its_process_never_reaches_the_daemon(box: Box) -> None:
+    config = box.configure("tensorrt")
+    for _ in range(2):
+        with box.line(config, EDGED_SIMULATE="crash") as line:
+            wait_until(lambda: line.number("edged_engine_refusals_total") == 1, START_SECONDS)
+            line.judged(3)
+            line.stop()
+        assert "The compilation's process ended with code -6" in line.log()
+        assert list(box.plans.glob("[!t]*.plan")) == []
+
+
+def test_a_plan_that_crashes_the_daemon_does_so_once(box: Box) -> None:
+    """Its library was changed under it, say."""
+    config = box.configure("tensorrt")
+    assert box.edged("compile", str(box.model), "--config", str(config)).returncode == 0
+    with box.line(config, EDGED_SIMULATE="crash") as line:
+        assert line.process.wait(START_SECONDS) == -signal.SIGABRT
+    with box.line(config, EDGED_SIMULATE="crash") as line:  # as systemd starts it again
+        wait_until(lambda: line.number("edged_engine_refusals_total") == 1, START_SECONDS)
+        line.judged(3)
+        line.stop()
+    assert "is removed: the process that used it first ended at once" in line.log()
+
+
 def test_a_library_that_writes_on_standard_output_disturbs_no_build(box: Box) -> None:
     box.shim.write_text(f"import os; os.write(1, b'NvMMLiteOpen : Block\\n')\n{SHIM}")
     done = box.edged("compile", str(box.model), "--json")

@@ -128,6 +128,28 @@ class Plans:
             with suppress(OSError):
                 (self._folder / f"{key}.{suffix}").unlink(missing_ok=True)
 
+    @contextmanager
+    def attempt(self, key: str) -> Iterator[None]:
+        """Around the first use of a plan: one in which a process ended is removed.
+
+        Else a plan that crashes the daemon would do so at each of its starts. Raises EngineError.
+        """
+        for mark in self._folder.glob(f"{key}.tried-by-*"):
+            if not Path("/proc", mark.name.rpartition("-")[2]).exists():
+                self.remove(key, "the process that used it first ended at once")
+                with suppress(OSError):
+                    mark.unlink()
+        if not self.has(key):
+            raise EngineError(f"Plan {key} was removed: a process ended while it used it first.")
+        mine = self._folder / f"{key}.tried-by-{os.getpid()}"
+        with suppress(OSError):
+            mine.touch()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                mine.unlink()
+
     def _put(self, key: str, plan: bytes | None, facts: Mapping[str, Any]) -> None:
         shown = {**facts, "format": FORMAT}
         try:

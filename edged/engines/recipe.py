@@ -81,9 +81,15 @@ class Recipe:
         room = importlib.import_module("edged.engines.tensorrt")
         precision, tuning = PRECISIONS[self.engine], self.tuning or tunings(self)[0]
         try:
-            loader: EngineLoader = room.TensorRtLoader(
-                kept, self.spec, precision, tuning, self.wanted.zero_copy
-            )
+            with plans.attempt(key):
+                loader: EngineLoader = room.TensorRtLoader(
+                    kept, self.spec, precision, tuning, self.wanted.zero_copy
+                )
+                engine = loader.open()
+                try:
+                    engine.infer(1)
+                finally:
+                    engine.close()
         except Unusable as error:
             plans.remove(key, str(error))
             raise

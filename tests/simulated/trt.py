@@ -136,6 +136,8 @@ class Runtime:
         self.logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+        if FAULT == "crash":
+            os.abort()
         if FAULT == "slow load":
             threading.Event().wait(SLOW_SECONDS)
         if not _driver.soft_ctx_depth():

@@ -27,6 +27,10 @@ from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import Tuning
 from edged.core.types import Image, ModelSpec, Prediction
 
+# From 1.29 on its builds for Linux report models and machine to their maker, unless this is set
+# before it is imported: what a line makes is nobody else's business.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 try:
     import onnxruntime
 

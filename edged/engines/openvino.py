@@ -8,6 +8,7 @@ whole and is cut.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import numpy as np
 from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import Tuning
 from edged.core.types import Image, ModelSpec, Prediction
+
+# Its import would load what reports to its maker, and does without where that cannot be loaded:
+# what a line makes is nobody else's business.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
     import openvino

@@ -118,6 +118,7 @@ class Host:
             model.status = advance(model.status, Event.STOP, f"Model {name}")
             model.message = "The model is stopping."
             running, model.running = model.running, None
+        self._observer.engine_changed(name, "")
         self._tear_down(model, running, Reason.SHUTDOWN, "the model stopped before its turn came")
         with self._lock:
             model.status = advance(model.status, Event.STOPPED, f"Model {name}")
@@ -336,6 +337,9 @@ class Host:
 
     def _lost(self, model: Model, pool: UnitPool, why: str) -> None:
         message = f"Every inference unit ended: {why}"
+        serves = model.running is not None and model.running.pool is pool
+        if serves and model.coming is None:  # before somebody may start it again
+            self._observer.engine_changed(model.hosting.name, "")
         with self._lock:
             running = model.running
             if running is None or running.pool is not pool:
@@ -362,7 +366,6 @@ class Host:
             model.behind.stop.set()
         if running is None:
             return
-        self._observer.engine_changed(model.hosting.name, "")
         running.batcher.close()
         running.pool.close(self._deadline)
         running.batcher.abandon(reason, detail)

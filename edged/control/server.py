@@ -243,10 +243,7 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key, lambda: "")
-    except (
-        ssl.SSLError,
-        BlockingIOError,
-    ) as error:  # the latter: an errno that OpenSSL left behind
+    except (ssl.SSLError, BlockingIOError) as error:  # the latter: an errno OpenSSL left behind
         why = getattr(error, "reason", None) or "unreadable"
         raise ConfigError(
             f"rest.cert_file, rest.key_file: {certificate} and {key} are no certificate and its "

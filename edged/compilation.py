@@ -26,7 +26,7 @@ import numpy as np
 from edged import imaging
 from edged.core.child import Child, serve
 from edged.core.errors import EngineError, InvalidInput, ParityError
-from edged.core.protocols import EngineLoader, Progress, Tuning
+from edged.core.protocols import EngineLoader, Progress
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
 from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
@@ -164,7 +164,7 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         if times:
             plans.keep(timing, times, {"what": "timing cache", "machine": dict(here)})
         progress("proof", 0, 1)
-        recipe = partial(tensorrt.TensorRtLoader, plan, spec, what.precision, Tuning(1, 1))
+        recipe = partial(tensorrt.TensorRtLoader, plan, spec, what.precision)
         proven = first_qualified([recipe], spec, folder / GOLDEN)
         proven.loader.close()
         # Only now: one that crashes its process must not be there for the daemon.

@@ -40,6 +40,7 @@ class Rest:
     service: Service
     credentials: Credentials
     key: Credential
+    server: RestServer
     done: list[Done] = field(default_factory=list)
 
     def settle(self) -> None:
@@ -94,7 +95,7 @@ def rest_server(
     server = RestServer(("127.0.0.1", 0), chain, crew, deadline, certificate)
     server.start()
     try:
-        yield Rest(server.port, service, credentials, key, done)
+        yield Rest(server.port, service, credentials, key, server, done)
     finally:
         server.close()
         database.close()

@@ -78,6 +78,11 @@ class RestServer:
         self._task: asyncio.Task[None] | None = None
         self.port = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes of all bodies, on their way or in hand; any thread."""
+        return self._held
+
     def start(self) -> None:
         """Bind and serve. Raises WrongState when the address is taken, ConfigError."""
         host, port = self._address
@@ -241,18 +246,20 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """What serves HTTPS with a certificate. Raises ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"rest.cert_file, rest.key_file: {path} cannot be read ({error.strerror})."
+            ) from error
     try:
         context.load_cert_chain(certificate, key, lambda: "")
-    except (ssl.SSLError, BlockingIOError) as error:  # the latter: an errno OpenSSL left behind
+    except OSError as error:  # an SSLError, or whatever errno OpenSSL left behind (seen: EAGAIN)
         why = getattr(error, "reason", None) or "unreadable"
         raise ConfigError(
             f"rest.cert_file, rest.key_file: {certificate} and {key} are no certificate and its "
             f"unencrypted key in PEM form ({why})."
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"rest.cert_file, rest.key_file: {certificate} or {key} cannot be read "
-            f"({error.strerror})."
         ) from error
     return context
 

@@ -58,6 +58,10 @@ class Tuning:
     threads: int = 1
 
 
+ALONE = Tuning(1, 1)
+"""One unit, one picture at a time."""
+
+
 class Engine(Protocol):
     """An activated engine of one inference unit. Opened, used and closed on that unit's thread."""
 

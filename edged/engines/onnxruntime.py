@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.errors import EngineError, MissingDependency
-from edged.core.protocols import Tuning
+from edged.core.protocols import ALONE, Tuning
 from edged.core.types import Image, ModelSpec, Prediction
 
 # From 1.29 on its builds for Linux report models and machine to their maker, unless this is set
@@ -56,22 +56,6 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
 }
-
-
-def tunings(units: int | None = None, device: str = "cpu") -> list[Tuning]:
-    """What is worth measuring here, the usual first: a unit a core, or larger ones."""
-    if device != "cpu":  # units take turns on it; larger batches do more
-        usual = [Tuning(2, 4), Tuning(1, 8), Tuning(2, 1), Tuning(3, 4)]
-        return [Tuning(units or each.units, each.batch) for each in usual]
-    if units:
-        return [Tuning(units, 1)]
-    cores = os.cpu_count() or 1
-    return [
-        Tuning(cores, 1),
-        Tuning(max(1, cores // 2), 1, min(2, cores)),
-        Tuning(1, 1, cores),
-        Tuning(cores, 4),
-    ]
 
 
 def _session(model: bytes | str, threads: int, device: str = "cpu") -> Any:
@@ -168,11 +152,11 @@ class OnnxRuntimeLoader:
     """A model on one of ONNX Runtime's providers; see core.protocols.EngineLoader."""
 
     def __init__(
-        self, model: Path, spec: ModelSpec, tuning: Tuning | None = None, device: str = "cpu"
+        self, model: Path, spec: ModelSpec, tuning: Tuning = ALONE, device: str = "cpu"
     ) -> None:
         """device: `cpu` or `cuda`. Raises EngineError, also if another would serve instead."""
         self.name = f"onnxruntime {device} fp32"
-        self.tuning = tuning or tunings(device=device)[0]
+        self.tuning = tuning
         self._spec = spec
         warn_of_two()
         self._session = _session(str(model), self.tuning.threads, device)

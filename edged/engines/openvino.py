@@ -7,7 +7,6 @@ whole and is cut.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edged.core.errors import EngineError, MissingDependency
-from edged.core.protocols import Tuning
+from edged.core.protocols import ALONE, Tuning
 from edged.core.types import Image, ModelSpec, Prediction
 
 # Its import would load what reports to its maker, and does without where that cannot be loaded:
@@ -26,19 +25,6 @@ try:
     import openvino
 except Exception as error:
     raise MissingDependency("openvino", "openvino", "The OpenVINO engine", error) from error
-
-
-def tunings(units: int | None = None) -> list[Tuning]:
-    """What is worth measuring here, the usual first: a unit a core, or larger ones."""
-    if units:
-        return [Tuning(units, 1)]
-    cores = os.cpu_count() or 1
-    return [
-        Tuning(cores, 1),
-        Tuning(max(1, cores // 2), 1, min(2, cores)),
-        Tuning(1, 1, cores),
-        Tuning(cores, 4),
-    ]
 
 
 class OpenVinoEngine:
@@ -80,14 +66,14 @@ class OpenVinoLoader:
     """A model on OpenVINO's CPU device; see core.protocols.EngineLoader."""
 
     def __init__(
-        self, model: Path, spec: ModelSpec, tuning: Tuning | None = None, precision: str = "f32"
+        self, model: Path, spec: ModelSpec, tuning: Tuning = ALONE, precision: str = "f32"
     ) -> None:
         """precision: `f32` or, where the CPU computes in it, `bf16`. Raises EngineError.
 
         tuning: there are as many streams as units, which share the cores.
         """
         self.name = f"openvino cpu {'fp32' if precision == 'f32' else precision}"
-        self.tuning = tuning or tunings()[0]
+        self.tuning = tuning
         self._spec = spec
         try:
             core = openvino.Core()

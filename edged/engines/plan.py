@@ -49,8 +49,6 @@ class PlanSpec:
     precision: str
     batch: int = LARGEST_BATCH
     workspace: int = WORKSPACE
-    portable: bool = False
-    """For every GPU of the same compute capability; slower."""
 
     def key(self, machine: Mapping[str, str]) -> str:
         """A name for the plan. machine: TensorRT, CUDA, GPU, L4T: whatever a plan depends on."""
@@ -305,10 +303,6 @@ def _config(trt: Any, builder: Any, spec: PlanSpec, sm: str | None) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec.workspace)
     config.clear_flag(trt.BuilderFlag.TF32)
-    levels: Any = getattr(trt, "HardwareCompatibilityLevel", None)
-    level = getattr(levels, "SAME_COMPUTE_CAPABILITY", None)
-    if spec.portable and level is not None:
-        config.hardware_compatibility_level = level
     if sm is not None and hasattr(config, "set_compute_capability"):
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, sm), 0)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edged.core.errors import EngineError
 from edged.core.protocols import EngineLoader, Tuning
@@ -25,7 +25,6 @@ ENGINES: dict[str, tuple[str, str, dict[str, str]]] = {
     "openvino-bf16": ("openvino", "OpenVinoLoader", {"precision": "bf16"}),
 }
 """Name in the configuration -> room, class, what the class is told. Beside them: PRECISIONS."""
-PLANNED: tuple[str, str, dict[str, str]] = ("tensorrt", "TensorRtLoader", {})
 NAMES = (*ENGINES, *PRECISIONS)
 PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
@@ -113,13 +112,20 @@ def installed() -> dict[str, str]:
     return found
 
 
-def tunings(recipe: Recipe) -> list[Tuning]:
-    """What is worth measuring of an engine, its usual first; within what is wanted.
+def on_gpu(engine: str) -> bool:
+    """Whether an engine runs on a GPU."""
+    return engine in PRECISIONS or ENGINES[engine][2].get("device") == "cuda"
 
-    Imports the engine's runtime: for whoever runs it anyway.
-    """
-    wanted, (name, _, told) = recipe.wanted, ENGINES.get(recipe.engine, PLANNED)
-    room: Any = importlib.import_module(f"edged.engines.{name}")
-    where = {"device": told["device"]} if "device" in told else {}
-    found: list[Tuning] = room.tunings(wanted.units, **where)
+
+def tunings(recipe: Recipe) -> list[Tuning]:
+    """What is worth measuring of an engine, its usual first; within what is wanted."""
+    wanted, cores = recipe.wanted, os.cpu_count() or 1
+    if on_gpu(recipe.engine):  # units take turns on it; larger batches do more
+        found = [Tuning(2, 4), Tuning(1, 8), Tuning(2, 1), Tuning(3, 4)]
+        found = [replace(each, units=wanted.units or each.units) for each in found]
+    elif wanted.units:
+        found = [Tuning(wanted.units, 1)]
+    else:  # a unit a core, or larger ones
+        halves = Tuning(max(1, cores // 2), 1, min(2, cores))
+        found = [Tuning(cores, 1), halves, Tuning(1, 1, cores), Tuning(cores, 4)]
     return list(dict.fromkeys(replace(each, batch=wanted.batch or each.batch) for each in found))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.errors import EngineError, MissingDependency
-from edged.core.protocols import Progress, Tuning
+from edged.core.protocols import ALONE, Progress, Tuning
 from edged.core.types import Image, ModelSpec, Prediction
 from edged.engines import cuda
 from edged.engines.plan import PlanSpec, Unusable, build
@@ -33,12 +33,6 @@ log = logging.getLogger(__name__)
 
 LEAST = 10
 """The first major version whose contexts may share one profile."""
-
-
-def tunings(units: int | None = None) -> list[Tuning]:
-    """What is worth measuring, the usual first: many units only take turns on one GPU."""
-    usual = [Tuning(2, 4), Tuning(1, 8), Tuning(2, 1), Tuning(3, 4)]
-    return [Tuning(units or each.units, each.batch) for each in usual]
 
 
 class Log(tensorrt.ILogger):  # type: ignore[misc]
@@ -171,7 +165,7 @@ class TensorRtLoader:
         plan: bytes,
         spec: ModelSpec,
         precision: str,
-        tuning: Tuning | None = None,
+        tuning: Tuning = ALONE,
         zero_copy: bool = False,
     ) -> None:
         """plan: as plan.build gave it, on this machine. Raises EngineError.
@@ -179,7 +173,7 @@ class TensorRtLoader:
         zero_copy: the GPU reads pictures where the CPU put them; only where they share memory.
         """
         self.name = f"tensorrt {precision} on {cuda.gpu()}"
-        self.tuning = tuning or tunings()[0]
+        self.tuning = tuning
         self._spec = spec
         self._zero_copy = zero_copy and cuda.shares_memory()
         if zero_copy and not self._zero_copy:

@@ -36,7 +36,7 @@ from edged.core.types import ModelSpec
 from edged.core.workers import Crew, Worker
 from edged.engines import machine
 from edged.engines.plan import PRECISIONS
-from edged.engines.recipe import Recipe, Wanted, installed, tunings
+from edged.engines.recipe import Recipe, Wanted, installed, on_gpu, tunings
 from edged.wire.spec import read_spec
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def order(
     kept = known.get(key)
     if isinstance(kept, list) and kept and all(str(name) in have for name in kept):
         # A GPU that did not work then may do so now: its driver is no part of the key.
-        again = [name for name in have if name.endswith("-cuda") and name not in kept]
+        again = [n for n in have if n not in kept and n not in PRECISIONS and on_gpu(n)]
         if not any(math.isfinite(_measured(replace(plain, engine=name), idle)) for name in again):
             return [str(name) for name in kept]
     log.info("engine auto: measuring %s, for some seconds", ", ".join(have))
@@ -86,8 +86,7 @@ def order(
 def tuned(recipe: Recipe, cache: Path | None, idle: Idle | None = None) -> Recipe:
     """The recipe with the best use of its engine; as it is where that cannot be measured."""
     wanted = recipe.wanted
-    on_cpu = recipe.engine not in PRECISIONS and not recipe.engine.endswith("-cuda")
-    if cache is None or (wanted.units and (on_cpu or wanted.batch)):
+    if cache is None or (wanted.units and (wanted.batch or not on_gpu(recipe.engine))):
         return recipe  # nothing is open: on a CPU larger batches gain nothing (measured)
     key = _key(recipe, [recipe.engine, asdict(wanted), installed().get(recipe.engine)])
     known = _remembered(cache, TUNINGS)

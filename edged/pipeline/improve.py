@@ -15,9 +15,9 @@ from typing import Protocol
 from edged.core.child import Cancelled
 from edged.core.errors import EdgedError, NotFound, WrongState
 from edged.core.lifecycle import ModelStatus
-from edged.core.protocols import EngineLoader
 from edged.core.types import ModelSpec
 from edged.core.workers import Worker
+from edged.pipeline.qualify import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ class Better(Protocol):
         self,
         folder: Path,
         spec: ModelSpec,
-        running: Callable[[], EngineLoader],
+        running: Recipe,
         tell: Callable[[str], None],
         idle: Callable[[], None],
-    ) -> Callable[[], EngineLoader] | None:
+    ) -> Recipe | None:
         """How to load what is better than `running`; None if nothing is.
 
         tell: what is being done. idle: called at least every second; may raise to end this. Raises
@@ -43,7 +43,7 @@ class Better(Protocol):
 class Hosted(Protocol):
     """What this asks of the host. Any thread."""
 
-    def swap(self, name: str, recipe: Callable[[], EngineLoader]) -> ModelStatus:
+    def swap(self, name: str, recipe: Recipe) -> ModelStatus:
         """Begin to give a hosted model another engine."""
 
     def remark(self, name: str, words: str, refused: bool = False) -> None:
@@ -54,7 +54,7 @@ def improve(
     host: Hosted,
     name: str,
     better: Better,
-    at: tuple[Path, ModelSpec, Callable[[], EngineLoader]],
+    at: tuple[Path, ModelSpec, Recipe],
     worker: Worker,
 ) -> None:
     """Run `better` on this worker's thread, and swap to what it gives. at: as `better` takes it."""

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.compilation import Behind
-from edged.config import CameraConfig, Config, FolderCamera, ModelConfig, OpenCvCamera
+from edged.config import (
+    CameraConfig,
+    Config,
+    FolderCamera,
+    ModelConfig,
+    OpenCvCamera,
+    StationConfig,
+)
 from edged.core.errors import ConfigError, EdgedError, WrongState
 from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.observer import Observer, Observers
@@ -163,14 +170,17 @@ class App:
         stack.callback(host.close)
         self._start_models(host)
         self._start_api(stack, host, metrics)
-        followed = [n for c in config.cameras if c.project for n in host.versions(c.follows)]
+        stations = config.all_stations
+        followed = [n for s in stations if s.project for n in host.versions(s.follows)]
         if followed:
             self._settled(host, followed)
-        for camera in config.cameras:
+        cameras = {camera.name: camera for camera in config.cameras}
+        for station in stations:
+            camera = cameras[station.camera]
             capture = Capture(
-                camera.name,
+                station.name,
                 open_camera(camera),
-                offer(host, camera),
+                offer(host, station),
                 publisher,
                 sequences.next,
                 self._crew,
@@ -330,9 +340,10 @@ class App:
             self._doors.set_serving(bool(hosted) or not self._config.models)
         if self._mqtt is not None:
             wanted = {m.name for m in self._config.models if m.autostart}
-            wanted |= {c.model for c in self._config.cameras if c.model is not None}
-            cameras = {c.name for c in self._config.cameras}
-            followed = {c.follows for c in self._config.cameras if c.project is not None}
+            stations = self._config.all_stations
+            wanted |= {s.model for s in stations if s.model is not None}
+            cameras = {s.name for s in stations}
+            followed = {s.follows for s in stations if s.project is not None}
             judged = all(any(name.startswith(f) for name in hosted) for f in followed)
             whole = wanted <= hosted and judged and cameras <= self.tally.delivering
             self._mqtt.set_state("ready" if whole else "error")
@@ -355,11 +366,11 @@ class App:
         return bool(self._failed)
 
 
-def offer(host: Host, camera: CameraConfig) -> Callable[[Job], None]:
-    """Where a camera's jobs go."""
-    if camera.model is None:
-        return Follower(host, camera.follows).offer
-    return partial(host.offer, camera.model)
+def offer(host: Host, station: StationConfig) -> Callable[[Job], None]:
+    """Where a station's jobs go."""
+    if station.model is None:
+        return Follower(host, station.follows).offer
+    return partial(host.offer, station.model)
 
 
 def open_camera(camera: CameraConfig) -> Camera:

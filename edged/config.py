@@ -1,7 +1,7 @@
 """The configuration file: TOML in, a frozen Config out; an error names file, line and key.
 
-The keys are sections.py's. Nothing here opens a device, a port or a model: `edged check` may run
-anywhere.
+The keys are those of sections/. Nothing here opens a device, a port or a model: `edged check`
+may run anywhere.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from edged.core.errors import ConfigError
 from edged.sections import (
     NAME,
+    ArchiveConfig,
     At,
     Camera,
     CameraConfig,
@@ -31,6 +32,7 @@ from edged.sections import (
     RestConfig,
     Section,
     SimulatedCamera,
+    StationConfig,
     is_loopback,
     split_address,
 )
@@ -41,6 +43,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "ArchiveConfig",
     "CameraConfig",
     "Config",
     "FolderCamera",
@@ -53,6 +56,7 @@ __all__ = [
     "Quotas",
     "RestConfig",
     "SimulatedCamera",
+    "StationConfig",
     "is_loopback",
     "load",
     "locate",
@@ -120,6 +124,8 @@ def _nearest(word: str, loc: tuple[str | int, ...], kind: str) -> str:
     sections: dict[str, type[Section]] = {
         "models": ModelConfig,
         "cameras": cameras.get(kind, SimulatedCamera),
+        "stations": StationConfig,
+        "archive": ArchiveConfig,
         "mqtt": MqttConfig,
         "grpc": GrpcConfig,
         "rest": RestConfig,
@@ -176,6 +182,7 @@ def _resolve(config: Config, base: Path) -> Config:
             "state_dir": at(config.state_dir),
             "models": tuple(moved(m) for m in config.models),
             "cameras": tuple(cameras),
+            "archive": moved(config.archive) if config.archive else None,
             "mqtt": moved(config.mqtt) if config.mqtt else None,
             "grpc": moved(config.grpc) if config.grpc else None,
             "rest": moved(config.rest) if config.rest else None,

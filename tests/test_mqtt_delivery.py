@@ -22,7 +22,8 @@ from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Trigger, Verdict
 from edged.core.workers import Crew, Deadline
-from edged.sinks.mqtt import RESULT_EXPIRY_SECONDS, MqttSink
+from edged.sinks.courier import EXPIRY_SECONDS
+from edged.sinks.mqtt import MqttSink
 from edged.sinks.outbox import Outbox, Row
 from edged.wire.results import FLAT_BYTES
 from tests.broker import Mosquitto, Received, Subscriber
@@ -275,7 +276,7 @@ def test_a_result_is_never_sent_late_while_its_record_is(tmp_path: Path) -> None
             wait_record(plc, 31)
             assert numbers(plc.of("/full")) == list(range(1, 32))
     assert [r["seq"] for r in records(results)] == [*range(11, 21), 31]
-    assert all((m.expires or 99) <= RESULT_EXPIRY_SECONDS for m in results)
+    assert all((m.expires or 99) <= EXPIRY_SECONDS for m in results)
 
 
 @pytest.mark.parametrize("qos", [0, 1])

@@ -6,7 +6,7 @@ A loader is a cheap recipe, the thing it opens an activated resource that belong
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.lifecycle import ModelStatus
-from edged.core.types import Image, Inspection, ModelSpec, Picture, Prediction
+from edged.core.types import Ack, Image, Inspection, ModelSpec, Order, Picture, Prediction
 
 
 class Camera(Protocol):
@@ -145,6 +145,61 @@ class ModelHost(Protocol):
         Raises, here or from the future, NotFound, WrongState, BadImage, Busy, DeadlineExceeded,
         ShuttingDown, EngineError.
         """
+
+
+class Stations(Protocol):
+    """The stations as whoever triggers them sees them. Any thread; nothing here blocks."""
+
+    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+        """Take an order, or miss it. `received_ns`: monotonic, when it came in.
+
+        A new (part, sequence) gets exactly one inspection in the sinks, also when it is missed.
+        Raises NotFound for a station that is not there or takes no triggers from outside.
+        """
+
+    def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
+        """The same for somebody who waits: the future gives the one inspection of the order.
+
+        It has a NoVerdict when the part was not judged. Raises NotFound; WrongState for an order
+        that came before.
+        """
+
+    def delivered(self, station: str, sequence: int) -> None:
+        """The PLC has processed the results up to this number. Raises NotFound."""
+
+    def command(self, station: str, word: str, model: str = "") -> str:
+        """`start`, `stop`, or `recipe` with a model; a sentence on what holds now.
+
+        Raises NotFound, InvalidInput, WrongState.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One inspection in the journal.
+
+    position: rises by one for each inspection of this box, also across restarts, never reused.
+    record: as wire.results.full writes it. picture: whether its picture is still kept.
+    """
+
+    position: int
+    record: Mapping[str, Any]
+    picture: bool = False
+
+
+class Journal(Protocol):
+    """Every inspection of this box, on disk, with some of their pictures. Any thread; may block."""
+
+    def since(
+        self, position: int, limit: int, stations: Collection[str] = (), until: int | None = None
+    ) -> list[Entry]:
+        """The next entries after `position` in order, up to `until`; no stations = all."""
+
+    def find(self, id: str) -> Entry:
+        """One inspection. Raises NotFound."""
+
+    def picture(self, id: str) -> tuple[bytes, str]:
+        """Its encoded picture without loss, and the media type. Raises NotFound."""
 
 
 class FeatureExtractor(Protocol):

@@ -20,19 +20,42 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edged.core.names import TriggerKind
+
 Image: TypeAlias = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), BGR, C-contiguous."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
+NO_IMAGE: Image = np.zeros((0, 0, 3), np.uint8)
+"""Of a frame that no camera took: a trigger that came to nothing."""
+NO_IMAGE.setflags(write=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a trigger says: inspect one part.
+
+    part: `[A-Za-z0-9._:-]{1,40}`. sequence: the sender's number, 0 to 4294967295.
+    deadline: seconds from receipt; None = the station's.
+    """
+
+    part: str
+    sequence: int
+    deadline: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A PLC's or MES's order to inspect one part."""
+    """An order that a station received, or gave itself; `part` is empty then."""
 
     part: str
     sequence: int
     received_ns: int
+    deadline_ns: int = 0
+    """An answer after this moment is none; 0 = no deadline."""
+    kind: TriggerKind = "mqtt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,9 @@ class Picture:
 class Frame:
     """One picture of one part.
 
-    image: uint8 (H, W, 3) BGR, C-contiguous, read-only.
+    source: the station; a camera without a section in `[[stations]]` is one of its own name.
+    camera: the device that took it; empty = called like the station.
+    image: uint8 (H, W, 3) BGR, C-contiguous, read-only; NO_IMAGE when none was taken.
     sequence: rises by one for each frame of this source, never reused, not even across restarts.
     name: what the source calls the picture (a file's path), if it has a name.
     simulated: True when no real camera saw this; it travels into every record.
@@ -82,6 +107,7 @@ class Frame:
     name: str | None = None
     simulated: bool = False
     truth: Truth | None = None
+    camera: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +171,13 @@ class Reason(enum.Enum):
     MODEL_MISSING = ("model_missing", 5)
     IMAGE_SIZE = ("image_size", 6)
     SHUTDOWN = ("shutdown", 7)
+    CAMERA_LOST = ("camera_lost", 8)
+    STALE_FRAME = ("stale_frame", 9)  # the camera gave only pictures from before the trigger
+    SIMULATED = ("simulated", 10)  # judged, but no real camera saw the part
+    NO_RECORD = ("no_record", 11)  # its record cannot be kept
+    HALTED = ("halted", 12)  # the station was told to stop
+    BAD_TRIGGER = ("bad_trigger", 13)  # only in an ack: there is no part to answer for
+    DUPLICATE = ("duplicate", 14)  # only in an ack: this (part, seq) has its result
 
     def __init__(self, word: str, code: int) -> None:
         self.word = word
@@ -222,13 +255,20 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The record of one part: what was seen, by which model, and the outcome. Goes to sinks."""
+    """The record of one part: what was seen, by which model, and the outcome. Goes to sinks.
+
+    engine: runtime, device and precision that judged; empty without a verdict.
+    late_of: the sequence of the part that has been answered with `timeout`, when this is the
+    verdict that came too late; such a record never goes to the PLC.
+    """
 
     frame: Frame
     model: ModelRef | None
     outcome: Verdict | NoVerdict
     timing: Timing
     id: str = field(default_factory=new_id)
+    engine: str = ""
+    late_of: int = 0
 
     @property
     def verdict(self) -> Verdict | None:
@@ -239,6 +279,34 @@ class Inspection:
     def passed(self) -> bool:
         """True only for a part that was judged and found good."""
         return isinstance(self.outcome, Verdict) and not self.outcome.is_anomalous
+
+    @property
+    def code(self) -> int:
+        """0 for a verdict on a real part; else the number of the reason why it counts for none."""
+        if isinstance(self.outcome, NoVerdict):
+            return self.outcome.reason.code
+        return Reason.SIMULATED.code if self.frame.simulated else 0
+
+    @property
+    def ok(self) -> bool:
+        """What a PLC may act on: judged, in time, good, and seen by a real camera."""
+        return self.passed and not self.code and not self.late_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The answer to a trigger itself: taken, or missed and why. Taken: `reason` is None.
+
+    DUPLICATE: this (part, sequence) came before; its one result stands.
+    """
+
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a result of this trigger is under way, or was sent before."""
+        return self.reason is None or self.reason is Reason.DUPLICATE
 
 
 Reply: TypeAlias = Callable[[Inspection], None]

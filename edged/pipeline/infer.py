@@ -258,5 +258,6 @@ class UnitPool:
             timing = Timing(
                 job.frame.captured_ns, job.queued_ns, taken, inferred, time.monotonic_ns()
             )
-            job.reply(Inspection(job.frame, self._spec.ref, outcome, timing))
+            model, name = self._spec.ref, self._loader.name
+            job.reply(Inspection(job.frame, model, outcome, timing, engine=name))
         return True

@@ -27,6 +27,8 @@ State: TypeAlias = Literal["ready", "error", "offline"]
 HEARTBEAT_SECONDS = 5.0
 OFFLINE = b'{"v":1,"st":"offline","hb":0}'
 """The last will, and the last word of a clean stop."""
+EXPIRY_SECONDS = 10
+"""A result that the broker could not hand on for so long is for a part that is gone."""
 NO_SUBSCRIBER = 0x10
 _RESERVE = 2  # of the window, for results and state
 _LATE_SECONDS = 2.0  # a result that could not leave for so long is no longer wanted
@@ -46,8 +48,11 @@ class Link(Protocol):
     def blocked(self) -> bool:
         """The broker does not take what was sent already."""
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, expires: bool) -> int:
-        """Send; the number that the answer will bear, or 0 if the connection is gone."""
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, expires: int) -> int:
+        """Send; the number that the answer will bear, or 0 if the connection is gone.
+
+        expires: seconds after which the broker may let go of it; 0 = never.
+        """
 
 
 class Courier:
@@ -114,7 +119,7 @@ class Courier:
         self._results.extend((now, message) for message in messages)
         while self._results and len(self._flight) < link.window and not link.blocked:
             _, message = self._results.popleft()
-            mid = link.publish(message.result_topic, message.flat, self._qos, False, True)
+            mid = link.publish(message.result_topic, message.flat, self._qos, False, EXPIRY_SECONDS)
             if not mid:
                 self._drop("not_connected")
             elif self._qos:
@@ -149,7 +154,7 @@ class Courier:
             row = self._replay.next(now)
             if row is None:
                 return
-            mid = link.publish(row.topic, row.payload, 1, False, False)
+            mid = link.publish(row.topic, row.payload, 1, False, 0)
             if not mid:
                 return
             self._out(mid, row, now)
@@ -179,7 +184,7 @@ class Courier:
         self._observer.sink_delivered(self._name, reason)
 
     def _say(self, payload: bytes, link: Link, now: float) -> None:
-        mid = link.publish(self._state_topic, payload, 1, True, False)
+        mid = link.publish(self._state_topic, payload, 1, True, 0)
         if mid:
             self._state_mid = mid
             self._out(mid, None, now)

@@ -1,0 +1,238 @@
+"""One connection to an MQTT broker: the home of paho.
+
+Owns the socket, TLS, what is sent and what comes in. It must not decide what is sent, nor act on
+what came: it keeps answers and messages until the sink's worker takes them.
+
+Decision: a paho client lives for one connection. A new one starts with no memory, so paho has
+nothing to replay, late or twice. Its loop is driven from the sink's worker, so nothing here is
+shared and nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from edged.config import MqttConfig
+from edged.core.errors import MissingDependency
+from edged.sinks.access import Access
+
+try:
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.subscribeoptions import SubscribeOptions
+except ImportError as error:
+    raise MissingDependency("paho-mqtt", "mqtt", "Publishing by MQTT") from error
+
+log = logging.getLogger(__name__)
+
+WINDOW = 20
+"""Messages out and unanswered, at most; less if the broker says so (Receive Maximum)."""
+
+
+class Will(NamedTuple):
+    """What the broker says for us when the connection breaks."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = True
+
+
+class Arrival(NamedTuple):
+    """A message that came; `at_ns` is `time.monotonic_ns()` when it was read."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    at_ns: int
+
+
+def _properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call]
+
+
+class PahoLink:
+    """One connection from dialling to its end. `dial` blocks; the rest is for the worker."""
+
+    def __init__(self, config: MqttConfig, access: Access, five: bool, will: Will) -> None:
+        self.five = five
+        self.dialled = False
+        self.since = 0.0
+        self.up = False
+        self.lost = ""
+        self.refusal = 0
+        self.hung_up = False
+        self.abandoned = False
+        self.window = WINDOW
+        self.answers: list[tuple[int, int, str]] = []
+        """(message number, MQTT 5 reason code, its words), as they came."""
+        self.arrived: list[Arrival] = []
+        """What came on the subscribed topics, as it came."""
+        self._client = client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=access.client_id,
+            clean_session=None if five else True,
+            protocol=paho.MQTTv5 if five else paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages_set(0)  # the window is ours
+        client.suppress_exceptions = True
+        if access.username is not None:
+            client.username_pw_set(access.username, access.password)
+        if access.tls is not None:
+            client.tls_set_context(access.tls)
+        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_publish = self._answered
+        client.on_message = self._arrived
+        client.on_subscribe = self._subscribed
+        client.on_socket_open = _no_delay
+        session = None
+        if five:
+            session = _properties(PacketTypes.CONNECT)
+            session.SessionExpiryInterval = 0
+        client.connect_async(
+            config.host,
+            config.port,
+            config.keepalive,
+            clean_start=True,
+            properties=session,
+        )
+
+    def dial(self) -> None:
+        """Resolve, connect, shake hands, send CONNECT. The dialling thread; may take seconds."""
+        try:
+            self._client.reconnect()
+        except (OSError, ValueError) as error:
+            self.lost = f"cannot connect: {error}"
+        self.since = time.monotonic()
+        self.dialled = True
+        if self.abandoned:
+            self.end(politely=False)
+
+    @property
+    def blocked(self) -> bool:
+        """The broker does not take what was sent; more would pile up here."""
+        return self._client.want_write()
+
+    def wait(self, seconds: float, *wakes: int) -> None:
+        """Sleep until the broker, a readable descriptor of `wakes` or the time comes.
+
+        Then read answers, write what is left to write, and keep the connection alive.
+        """
+        client = self._client
+        sock: Any = client.socket()
+        poller = select.poll()
+        for descriptor in wakes:
+            poller.register(descriptor, select.POLLIN)
+        if sock is not None:
+            what = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
+            poller.register(sock, what)
+        # Up to the next millisecond: rounded down, it would spin through the last one.
+        events = dict(poller.poll(max(0, math.ceil(seconds * 1000))))
+        if sock is None or client.socket() is None:
+            self.lost = self.lost or "the connection was lost"
+            return
+        if events.get(sock.fileno(), 0) & ~select.POLLOUT:
+            self._read()
+        if client.want_write():
+            client.loop_write()
+        client.loop_misc()
+
+    def _read(self) -> None:
+        client = self._client
+        client.loop_read()
+        sock: Any = client.socket()
+        while isinstance(sock, ssl.SSLSocket) and sock.pending():
+            client.loop_read()
+            sock = client.socket()
+        if sock is not None:
+            # A broker without TCP_NODELAY holds its answers back until ours have arrived.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def subscribe(self, topics: Mapping[str, int]) -> None:
+        """Ask for these topics, each at its QoS; without retained messages where MQTT 5 can."""
+        if not topics:
+            return
+        wanted: list[tuple[str, Any]] = list(topics.items())
+        if self.five:
+            wanted = [(t, SubscribeOptions(q, retainHandling=2)) for t, q in topics.items()]
+        self._client.subscribe(wanted)
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, expires: int) -> int:
+        """Send; the number that the answer will bear, or 0 if the connection has just ended.
+
+        expires: seconds after which the broker lets go of it, with MQTT 5; 0 = never.
+        """
+        properties = None
+        if expires and self.five:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expires
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            self.lost = self.lost or "the connection broke while sending"
+            return 0
+        return info.mid
+
+    def end(self, politely: bool) -> None:
+        """Close the connection; politely = tell the broker, so that it keeps the will to itself."""
+        client = self._client
+        if politely:
+            client.disconnect()
+        for name in ("on_connect", "on_disconnect", "on_publish", "on_socket_open", "on_message"):
+            setattr(client, name, None)
+        sock = client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _connected(
+        self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self.refusal = reason.value
+            self.lost = f"the broker refuses the connection: {reason}"
+            return
+        self.window = max(1, min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
+        self.up = True
+
+    def _disconnected(
+        self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
+        self.hung_up = True
+        if flags.is_disconnect_packet_from_server:
+            self.refusal = self.refusal or reason.value
+            self.lost = self.lost or f"the broker ended the connection: {reason}"
+        self.lost = self.lost or f"the connection was lost: {reason}"
+
+    def _arrived(self, client: Any, userdata: Any, message: Any) -> None:
+        now = time.monotonic_ns()
+        self.arrived.append(Arrival(message.topic, message.payload, bool(message.retain), now))
+
+    def _subscribed(
+        self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            log.error(
+                "the MQTT broker refuses a subscription (%s): triggers and commands do not arrive; "
+                "check the broker's access list",
+                refused[0],
+            )
+
+    def _answered(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        words = reason.getName() if reason.is_failure else ""
+        self.answers.append((mid, reason.value, words))
+
+
+def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -12,35 +12,26 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged.compilation import Behind
-from edged.config import (
-    CameraConfig,
-    Config,
-    FolderCamera,
-    ModelConfig,
-    OpenCvCamera,
-    StationConfig,
-)
+from edged.config import Config, ModelConfig
 from edged.core.errors import ConfigError, EdgedError, WrongState
 from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.observer import Observer, Observers
-from edged.core.protocols import Camera, HostedModel, Sink
-from edged.core.types import Inspection, Job, ModelSpec
+from edged.core.protocols import HostedModel, Sink
+from edged.core.types import Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
 from edged.engines.plan import PLANS
 from edged.engines.recipe import Recipe, Wanted
+from edged.line import Line
 from edged.ops.metrics import Metrics
 from edged.ops.scrape import MetricsServer
 from edged.ops.systemd import Notifier
-from edged.pipeline.capture import Capture
-from edged.pipeline.follow import Follower
 from edged.pipeline.host import Host
 from edged.pipeline.hosting import Hosting
 from edged.pipeline.publish import Publisher
@@ -114,7 +105,7 @@ class App:
         self._stopping = False
         self._deadline = Deadline()
         self._crew = Crew(self._crashed)
-        self._captures: list[Capture] = []
+        self._line: Line | None = None
         self._notifier = Notifier()
         self._failed = ""
         self._mqtt: MqttSink | None = None
@@ -164,33 +155,20 @@ class App:
         stack.callback(sequences.close)
         hostings = [self._hosting(model) for model in config.models]
         host = Host(hostings, self._crew, observer, self._deadline)
-        sinks = self._start_sinks(stack, host, observer)
+        line = self._line = Line(config, host, self._crew, observer)
+        sinks = self._start_sinks(stack, host, observer, line)
         publisher = Publisher(sinks, observer)
+        line.build(publisher, sequences.next, self._mqtt.trouble if self._mqtt else _no_trouble)
         stack.callback(publisher.close)
+        stack.callback(line.end)
         stack.callback(host.close)
         self._start_models(host)
         self._start_api(stack, host, metrics)
-        stations = config.all_stations
-        followed = [n for s in stations if s.project for n in host.versions(s.follows)]
+        followed = line.followed()
         if followed:
             self._settled(host, followed)
-        cameras = {camera.name: camera for camera in config.cameras}
-        for station in stations:
-            camera = cameras[station.camera]
-            capture = Capture(
-                station.name,
-                open_camera(camera),
-                offer(host, station),
-                publisher,
-                sequences.next,
-                self._crew,
-                observer,
-                camera.patience,
-            )
-            self._captures.append(capture)
-        stack.callback(self._stop_captures)
-        for capture in self._captures:
-            capture.start()
+        stack.callback(line.stop, self._deadline)
+        line.start(self._mqtt.set_station if self._mqtt else None)
         return host
 
     def _start_api(self, stack: ExitStack, host: Host, metrics: Metrics) -> None:
@@ -217,7 +195,9 @@ class App:
             else:
                 stack.callback(lookout.close)
 
-    def _start_sinks(self, stack: ExitStack, host: Host, observer: Observer) -> list[Sink]:
+    def _start_sinks(
+        self, stack: ExitStack, host: Host, observer: Observer, line: Line
+    ) -> list[Sink]:
         config = self._config
         sinks: list[Sink] = []
         if config.grpc:
@@ -235,6 +215,7 @@ class App:
 
             outbox = config.state_dir / "outbox.sqlite"
             mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
+            mqtt.serve(config.all_stations, line.stations)
             sinks.append(mqtt)
             self._mqtt = mqtt
         for sink in sinks:
@@ -310,7 +291,7 @@ class App:
             elif interval and time.monotonic() - last_ping >= interval / 3:
                 self._notifier.watchdog()
                 last_ping = time.monotonic()
-            if self._until_cameras_end and all(c.ended.is_set() for c in self._captures):
+            if self._until_cameras_end and self._line is not None and self._line.ended:
                 return
 
     def _wished(self, seconds: float) -> bool:
@@ -319,18 +300,12 @@ class App:
             self._wishes.get(timeout=seconds)
         return self._stopping
 
-    def _stop_captures(self) -> None:
-        for capture in self._captures:
-            capture.stop()
-        for capture in self._captures:
-            capture.join(self._deadline)
-
     def _status(self, host: Host) -> str:
         hosted = sum(m.status in SERVING for m in host.models())
         delivering = len(self.tally.delivering)
         return (
             f"{hosted} of {len(host.models())} models hosted, "
-            f"{delivering} of {len(self._captures)} cameras deliver{self._without_api}"
+            f"{delivering} of {len(self._config.all_stations)} cameras deliver{self._without_api}"
         )
 
     def _say(self, host: Host) -> None:
@@ -342,7 +317,7 @@ class App:
             wanted = {m.name for m in self._config.models if m.autostart}
             stations = self._config.all_stations
             wanted |= {s.model for s in stations if s.model is not None}
-            cameras = {s.name for s in stations}
+            cameras = {s.camera for s in stations}
             followed = {s.follows for s in stations if s.project is not None}
             judged = all(any(name.startswith(f) for name in hosted) for f in followed)
             whole = wanted <= hosted and judged and cameras <= self.tally.delivering
@@ -366,39 +341,5 @@ class App:
         return bool(self._failed)
 
 
-def offer(host: Host, station: StationConfig) -> Callable[[Job], None]:
-    """Where a station's jobs go."""
-    if station.model is None:
-        return Follower(host, station.follows).offer
-    return partial(host.offer, station.model)
-
-
-def open_camera(camera: CameraConfig) -> Camera:
-    """The camera object that a configuration section describes."""
-    if isinstance(camera, FolderCamera):
-        from edged.cameras import folder
-
-        return folder.FolderCamera(camera.path, camera.rate, camera.loop)
-    if isinstance(camera, OpenCvCamera):
-        from edged.cameras import opencv
-
-        return opencv.OpenCvCamera(
-            camera.source,
-            camera.backend,
-            camera.width,
-            camera.height,
-            camera.fps,
-            camera.open_timeout,
-            camera.read_timeout,
-        )
-    from edged.cameras import simulated
-
-    return simulated.SimulatedCamera(
-        camera.part,
-        camera.seed,
-        camera.width,
-        camera.height,
-        camera.rate,
-        camera.defect_rate,
-        camera.count,
-    )
+def _no_trouble() -> str:
+    return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from edged.core.stations import StationState
 from edged.core.types import Inspection, Job, Reason
 
 
@@ -31,6 +32,21 @@ class Observer:
 
     def inspected(self, inspection: Inspection) -> None:
         """An inspection of a camera's frame goes to the sinks (unit thread)."""
+
+    def triggered(self, station: str, word: str) -> None:
+        """A trigger came; `accepted`, or the reason why it was missed (whoever triggers)."""
+
+    def deadline_missed(self, station: str) -> None:
+        """A verdict was there in time, but could not leave before its deadline (sink thread)."""
+
+    def result_overrun(self, station: str) -> None:
+        """A result that waited for the PLC had to make room (unit thread, sink thread)."""
+
+    def result_confirmed(self, station: str, seconds: float) -> None:
+        """The PLC has processed a result, so long after it was decided (sink thread)."""
+
+    def station_state(self, station: str, state: StationState) -> None:
+        """A station has moved (its clock's thread)."""
 
     def units_changed(self, model: str, units: int) -> None:
         """A pool grew or shrank to `units` running units."""

@@ -1,10 +1,10 @@
-"""One thread per camera: pictures in, jobs to the model's batcher.
+"""One thread per camera: pictures in, to the station that the camera belongs to.
 
 A lost camera is a reported state, never a crash: it is closed and opened again with a back-off
 that doubles from 0.5 s to 10 s, with jitter, for as long as the daemon runs. It is up again with
-its first picture: a device that opens and delivers nothing is still lost. An item that is no
-picture is skipped, counted and named. A paced camera (replay) keeps at most WINDOW frames on
-their way and waits for their answers, and for its model, so that none of them is ever shed.
+its first picture: a device that opens and delivers nothing is still lost; only one that waits for
+its consumer (`paced`) is up when it is open. An item that is no picture is skipped, counted and
+named. What becomes of a picture is the station's to say.
 """
 
 from __future__ import annotations
@@ -12,28 +12,15 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
 
-from edged.core.errors import BadImage, Busy, EdgedError, WrongState
+from edged.core.errors import BadImage, EdgedError
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
-from edged.core.types import (
-    Frame,
-    Inspection,
-    Job,
-    NoVerdict,
-    Picture,
-    Reason,
-    Reply,
-    Timing,
-)
 from edged.core.workers import Crew, Deadline, Worker
-from edged.pipeline.publish import Publisher
+from edged.pipeline.station import Station
 
 log = logging.getLogger(__name__)
 
-WINDOW = 4
-PAUSE = 0.05  # seconds until a paced frame tries again for its place
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 10.0
 
 
@@ -44,29 +31,20 @@ class Capture:
         self,
         name: str,
         camera: Camera,
-        offer: Callable[[Job], None],
-        publisher: Publisher,
-        next_sequence: Callable[[str], int],
+        station: Station,
         crew: Crew,
         observer: Observer,
         patience: float = 0.0,
     ) -> None:
-        """`offer` seats a job or raises; `next_sequence` numbers this camera's frames.
-
-        patience: seconds that one `open` or `read` of the camera may rightly take.
-        """
+        """patience: seconds that one `open` or `read` of the camera may rightly take."""
         self.name = name
         self.ended = threading.Event()
         """Set when the camera has no more pictures, or capture was stopped."""
         self._camera = camera
-        self._offer = offer
-        self._publisher = publisher
-        self._reply: Reply = publisher.publish
-        self._next_sequence = next_sequence
+        self._station = station
         self._crew = crew
         self._observer = observer
         self._patience = patience
-        self._window = threading.Semaphore(WINDOW)
         self._worker: Worker | None = None
         self._up = False
 
@@ -91,14 +69,15 @@ class Capture:
                 worker.beat(self._patience)
                 try:
                     self._camera.open(worker.stop)
+                    if self._camera.paced:
+                        self._turn(True, "open")
                     if self._read_all(worker):
                         return
                 except EdgedError as error:  # the camera's, or no sequence number on a full disk
                     if worker.stop.is_set():
                         return
                     back_off = FIRST_BACK_OFF if self._up else back_off
-                    self._up = False
-                    self._observer.camera_state(self.name, False, str(error))
+                    self._turn(False, str(error))
                     log.warning("camera %s: %s Trying again in %.1f s.", self.name, error, back_off)
                 finally:
                     self._camera.close()
@@ -108,9 +87,20 @@ class Capture:
         finally:
             self.ended.set()
 
+    def _turn(self, up: bool, detail: str) -> None:
+        """The camera came up, or was lost (again: each try says why)."""
+        if up and self._up:
+            return
+        self._up = up
+        self._observer.camera_state(self.name, up, detail)
+        self._station.camera(up, detail)
+
     def _read_all(self, worker: Worker) -> bool:
         """Read until the source ends (True) or the stop flag is set (True); loss raises."""
+        paced = self._camera.paced
         while not worker.stop.is_set():
+            if paced:
+                self._station.await_turn(worker)
             worker.beat(self._patience)
             try:
                 picture = self._camera.read()
@@ -121,53 +111,10 @@ class Capture:
             if picture is None:
                 if not worker.stop.is_set():
                     log.info("camera %s has no more pictures", self.name)
+                    self._station.camera(False, "the camera has no more pictures")
                 return True
-            if not self._up:
-                self._up = True
-                self._observer.camera_state(self.name, True, "delivering")
+            self._turn(True, "delivering")
             worker.beat()
             self._observer.frame_captured(self.name)
-            self._submit(worker, self._frame(picture))
+            self._station.picture(picture, worker, paced)
         return True
-
-    def _frame(self, picture: Picture) -> Frame:
-        picture.image.setflags(write=False)
-        return Frame(
-            self.name,
-            self._next_sequence(self.name),
-            picture.captured_ns,
-            picture.captured_at,
-            picture.image,
-            name=picture.name,
-            simulated=picture.simulated,
-            truth=picture.truth,
-        )
-
-    def _submit(self, worker: Worker, frame: Frame) -> None:
-        self._publisher.expect(frame)
-        paced = self._camera.paced
-        if paced:
-            while not self._window.acquire(timeout=1.0):
-                worker.beat()
-        reply = self._answer_paced if paced else self._reply
-        job = Job(frame, reply, sheddable=not paced)
-        while True:
-            try:
-                return self._offer(job)
-            except (Busy, WrongState) as error:
-                detail = str(error)
-                if paced and not worker.stop.wait(PAUSE):
-                    worker.beat()
-                    continue
-                reason = Reason.OVERLOAD if isinstance(error, Busy) else Reason.MODEL_MISSING
-            except EdgedError as error:
-                detail = str(error)
-                reason = Reason.IMAGE_SIZE if isinstance(error, BadImage) else Reason.MODEL_MISSING
-            if worker.stop.is_set():
-                reason = Reason.SHUTDOWN
-            timing = Timing(frame.captured_ns)
-            return reply(Inspection(frame, None, NoVerdict(reason, detail), timing))
-
-    def _answer_paced(self, inspection: Inspection) -> None:
-        self._window.release()
-        self._reply(inspection)

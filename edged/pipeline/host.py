@@ -140,6 +140,11 @@ class Host:
         """All of them, by name."""
         return [self._seen(model) for model in self._models.values()]
 
+    def serves(self, name: str) -> bool:
+        """Whether parts are judged by that model now."""
+        model = self._models.get(name)
+        return model is not None and model.status in SERVING
+
     def versions(self, project: str) -> list[str]:
         """Models called `project` and a number behind it, hosted or not, the highest first."""
         known = [n for n in self._models if n.startswith(project) and n[len(project) :].isdecimal()]

@@ -34,12 +34,12 @@ class _Queue:
         self.releasing = False
         self.closed = False
 
-    def answer(self, inspection: Inspection) -> bool:
+    def answer(self, inspection: Inspection, wait: bool) -> bool:
         """Take an answer; True for the thread that shall release. Waits while too many wait."""
         sequence = inspection.frame.sequence
         with self.changed:
             # Whoever waits here holds no lock and no place that the awaited answer needs.
-            while len(self.answered) >= HELD and not self._next(sequence) and not self.closed:
+            while wait and self._too_many(sequence):
                 self.changed.wait()
             if not any(frame.sequence == sequence for frame in self.expected):
                 return False  # answered at the close, when it came too late
@@ -49,6 +49,9 @@ class _Queue:
                 self.answered[sequence] = inspection
             first, self.releasing = not self.releasing, True
             return first
+
+    def _too_many(self, sequence: int) -> bool:
+        return len(self.answered) >= HELD and not self._next(sequence) and not self.closed
 
     def _next(self, sequence: int) -> bool:
         return bool(self.expected) and self.expected[0].sequence == sequence
@@ -91,10 +94,13 @@ class Publisher:
         with queue.changed:
             queue.expected.append(frame)
 
-    def publish(self, inspection: Inspection) -> None:
-        """The answer to an expected frame, on any thread; never raises."""
+    def publish(self, inspection: Inspection, wait: bool = True) -> None:
+        """The answer to an expected frame, on any thread; never raises.
+
+        wait: False for who must not wait for earlier answers, because it gives them itself.
+        """
         queue = self._queues[inspection.frame.source]
-        if queue.answer(inspection):
+        if queue.answer(inspection, wait):
             self._release(queue)
 
     def close(self) -> None:

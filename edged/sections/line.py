@@ -123,6 +123,8 @@ class StationConfig(Section):
     deadline: Seconds | None = None
     """Seconds from the trigger (of free-running and hardware: from the picture) to the verdict;
     None = no limit, and 1 s for triggers from outside, which must have one."""
+    window: Seconds | None = None
+    """Seconds from the trigger within which the picture must be taken; None = the deadline."""
     waiting: int = Field(default=4, ge=1, le=1024)
     """Triggers that may wait for their picture or verdict; more are missed, as overload."""
     payload: Literal["json", "struct"] = "json"

@@ -1,24 +1,29 @@
-"""An Inspection as JSON, in three forms.
+"""An Inspection as others read it.
 
     detect_anomaly_result   what Lookout for Vision's DetectAnomalies answers
     full                    the record for MES and historian: that result in an envelope
     flat                    what a PLC can parse: one flat ASCII object of at most 240 bytes
+    packed                  the same for a PLC that rather copies bytes than parses: 64 of them
 
 `flat` keeps to what every PLC client was found to take: keys of at most 8 letters in a fixed
 order, no nesting, no null, no white space, no escapes, no exponents. `ok` is 1 only for a part
-that was judged and found good; whoever reads nothing else is still safe.
+that a real camera saw and that was judged, in time, and found good; whoever reads nothing else is
+still safe.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from datetime import timezone
-from typing import Any
+from typing import Any, Literal
 
-from edged.core.types import Inspection, NoVerdict, Verdict
+from edged.core.types import Ack, Inspection, NoVerdict, Order, Reason, Trigger, Verdict
 
 FLAT_BYTES = 240
-COMPLETED, FAILED = 1, 4  # ResultState of OPC 40100-1
+COMPLETED, PROCESSING, ABORTED, FAILED = 1, 2, 3, 4  # ResultState of OPC 40100-1
+PACKED = "BBHIBBBBIqff32s"
+"""version 1, ok, code, seq, st, eval, sim, 0, t_ms, ts, score, thr, part."""
 OK, NOT_OK, NOT_DECIDABLE = 1, 2, 3  # ResultEvaluationEnum of OPC 40001-101
 _EVALUATION = {OK: "OK", NOT_OK: "NotOK", NOT_DECIDABLE: "NotDecidable"}
 
@@ -65,8 +70,8 @@ def full(inspection: Inspection) -> dict[str, Any]:
     }
     if frame.name is not None:
         record["name"] = frame.name
-    if frame.trigger is not None:
-        record["part"] = frame.trigger.part
+    if (order := _order_of(inspection)) is not None:
+        record["part"] = order.part
     if inspection.model is not None:
         model = inspection.model
         record["model"] = {"name": model.name, "version": model.version, "sha256": model.sha256}
@@ -87,25 +92,90 @@ def full(inspection: Inspection) -> dict[str, Any]:
     return record
 
 
-def flat(inspection: Inspection) -> bytes:
+def result_number(inspection: Inspection) -> int:
+    """What a PLC knows the part by: the trigger's sequence, or the record's without one."""
+    trigger = _order_of(inspection)
+    return trigger.sequence if trigger is not None else inspection.frame.sequence
+
+
+def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
     """The PLC's form, at most FLAT_BYTES bytes.
 
-    v form version; seq as in `full`; part only with a trigger; ok; st ResultState; eval;
-    score and thr in ten-thousandths; code 0 or the number of the reason; t_ms capture to
-    decision; ts capture in milliseconds since 1970; sim 1 when simulated.
+    v form version; seq of the trigger, and part; without one seq as in `full`; ok; st
+    ResultState; eval; score and thr in ten-thousandths; code 0 or the number of the reason why
+    ok cannot be 1; t_ms capture to decision; ts capture in milliseconds since 1970; sim 1 when
+    simulated; rec with a trigger: seq as in `full`.
+
+    withheld: why the verdict must not be acted on, found after it was made.
     """
     frame, outcome = inspection.frame, inspection.outcome
-    record: dict[str, Any] = {"v": 1, "seq": frame.sequence}
-    if frame.trigger is not None:
-        record["part"] = frame.trigger.part
-    judged = isinstance(outcome, Verdict)
-    record["ok"] = int(inspection.passed)
-    record["st"] = COMPLETED if judged else FAILED
+    trigger = _order_of(inspection)
+    record: dict[str, Any] = {"v": 1, "seq": result_number(inspection)}
+    if trigger is not None:
+        record["part"] = trigger.part
+    record["ok"] = int(inspection.ok and withheld is None)
+    record["st"] = _result_state(inspection)
     record["eval"] = evaluation(inspection)
     record["score"] = round(outcome.score * 10000) if isinstance(outcome, Verdict) else 0
     record["thr"] = round(outcome.threshold * 10000) if isinstance(outcome, Verdict) else 0
-    record["code"] = outcome.reason.code if isinstance(outcome, NoVerdict) else 0
-    record["t_ms"] = round(inspection.timing.total_seconds * 1000)
+    record["code"] = withheld.code if withheld is not None else inspection.code
+    record["t_ms"] = _milliseconds(inspection)
     record["ts"] = int(frame.captured_at.timestamp() * 1000)
     record["sim"] = int(frame.simulated)
+    if trigger is not None:
+        record["rec"] = frame.sequence
     return dumps(record)
+
+
+def packed(
+    inspection: Inspection,
+    byte_order: Literal["little", "big"],
+    withheld: Reason | None = None,
+) -> bytes:
+    """The same as 64 bytes without gaps.
+
+    B version 1, B ok, H code, I seq, B st, B eval, B sim, B 0, I t_ms, q ts, f score, f thr,
+    32s part, filled up with zeros. seq and t_ms are modulo 2^32.
+    """
+    frame, outcome = inspection.frame, inspection.outcome
+    trigger = _order_of(inspection)
+    judged = outcome if isinstance(outcome, Verdict) else None
+    return struct.pack(
+        ("<" if byte_order == "little" else ">") + PACKED,
+        1,
+        inspection.ok and withheld is None,
+        withheld.code if withheld is not None else inspection.code,
+        result_number(inspection) % 2**32,
+        _result_state(inspection),
+        evaluation(inspection),
+        frame.simulated,
+        0,
+        _milliseconds(inspection) % 2**32,
+        int(frame.captured_at.timestamp() * 1000),
+        judged.score if judged else 0.0,
+        judged.threshold if judged else 0.0,
+        trigger.part.encode() if trigger is not None else b"",
+    )
+
+
+def packed_ack(order: Order, answer: Ack, byte_order: Literal["little", "big"]) -> bytes:
+    """An ack in the same 64 bytes: st 2 = taken, 3 = missed, code says why; ok is 0."""
+    code = answer.reason.code if answer.reason is not None else 0
+    state = PROCESSING if answer.accepted else ABORTED
+    head = (1, 0, code, order.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
+    sign = "<" if byte_order == "little" else ">"
+    return struct.pack(sign + PACKED, *head, order.part.encode())
+
+
+def _order_of(inspection: Inspection) -> Trigger | None:
+    """The trigger that somebody else gave; a station's own has no number that anybody knows."""
+    trigger = inspection.frame.trigger
+    return trigger if trigger is not None and trigger.kind in ("mqtt", "grpc") else None
+
+
+def _result_state(inspection: Inspection) -> int:
+    return COMPLETED if isinstance(inspection.outcome, Verdict) else FAILED
+
+
+def _milliseconds(inspection: Inspection) -> int:
+    return round(inspection.timing.total_seconds * 1000)

@@ -1,0 +1,187 @@
+"""The line of a configuration: its cameras, its stations, and who judges for them.
+
+Part of the composition root: it knows the configuration and the data plane, and no door or sink.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, StationConfig
+from edged.core.errors import InvalidInput, WrongState
+from edged.core.observer import Observer
+from edged.core.protocols import Camera
+from edged.core.stations import StationState
+from edged.core.types import Job
+from edged.core.workers import Crew, Deadline
+from edged.pipeline.capture import Capture
+from edged.pipeline.follow import Follower
+from edged.pipeline.host import Host
+from edged.pipeline.inhand import Rules
+from edged.pipeline.publish import Publisher
+from edged.pipeline.station import Station
+from edged.pipeline.stations import Conditions, Stations
+
+log = logging.getLogger(__name__)
+
+END_SECONDS = 5.0
+
+
+class Judge:
+    """Which model of the host judges a station's parts. `offer` and `hosted`: any thread."""
+
+    def __init__(self, host: Host, station: StationConfig) -> None:
+        self._host = host
+        self._station = station
+        self._model = station.model
+        self._follower = Follower(host, station.follows) if station.model is None else None
+
+    def offer(self, job: Job) -> None:
+        """Seat a job. Raises what Host.offer raises."""
+        if self._follower is not None:
+            self._follower.offer(job)
+        else:
+            self._host.offer(self._model or "", job)
+
+    def hosted(self) -> bool:
+        """Whether a model is there to judge."""
+        if self._follower is not None:
+            versions = self._host.versions(self._station.follows)
+            return any(self._host.serves(version) for version in versions)
+        return self._host.serves(self._model or "")
+
+    def recipe(self, model: str) -> str:
+        """Let another of the station's models judge from the next part on.
+
+        One that is not hosted is started; until it is, parts are not judged. Raises InvalidInput.
+        """
+        allowed = {name for name in (self._station.model, *self._station.models) if name}
+        if model not in allowed:
+            have = ", ".join(sorted(allowed)) or "none: it follows a project"
+            raise InvalidInput(
+                f"Station {self._station.name} may not use model {model!r} (it may use: {have})."
+            )
+        self._model = model
+        if self._host.serves(model):
+            return f"Model {model} judges from the next part on."
+        with suppress(WrongState):  # it is starting already
+            self._host.start(model)
+        return f"Model {model} is starting; parts are judged once it is hosted."
+
+
+class Line:
+    """Cameras and stations. Everything on main, in the order of the methods."""
+
+    def __init__(self, config: Config, host: Host, crew: Crew, observer: Observer) -> None:
+        self.stations = Stations(crew, observer)
+        self.captures: list[Capture] = []
+        self._config = config
+        self._host = host
+        self._crew = crew
+        self._observer = observer
+
+    def build(
+        self,
+        publisher: Publisher,
+        next_sequence: Callable[[str], int],
+        keeps: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Make every station and its camera. keeps: empty, or why records cannot be kept."""
+        cameras = {camera.name: camera for camera in self._config.cameras}
+        for config in self._config.all_stations:
+            judge = Judge(self._host, config)
+            station = Station(
+                _rules(config),
+                judge.offer,
+                publisher,
+                next_sequence,
+                self._observer,
+                self.stations.wake,
+            )
+            conditions = Conditions(judge.hosted, judge.recipe, keeps)
+            interval = config.interval if config.trigger == "interval" else 0.0
+            self.stations.add(station, conditions, interval)
+            camera = cameras[config.camera]
+            capture = Capture(
+                camera.name,
+                open_camera(camera),
+                station,
+                self._crew,
+                self._observer,
+                camera.patience,
+            )
+            self.captures.append(capture)
+
+    def start(self, tell: Callable[[str, str, StationState, int], None] | None = None) -> None:
+        """Start the cameras and the clock; tell: see Stations.start."""
+        self.stations.start(tell)
+        for capture in self.captures:
+            capture.start()
+
+    def stop(self, deadline: Deadline) -> None:
+        """Take no more parts; what has a picture goes on to its verdict."""
+        self.stations.close()
+        for capture in self.captures:
+            capture.stop()
+        for capture in self.captures:
+            capture.join(deadline)
+
+    def end(self) -> None:
+        """After the models have answered: the clock publishes the last and stops."""
+        self.stations.end(END_SECONDS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every camera has no more pictures."""
+        return all(capture.ended.is_set() for capture in self.captures)
+
+    def followed(self) -> Sequence[str]:
+        """The models of the API that stations follow."""
+        stations = [s for s in self._config.all_stations if s.project is not None]
+        return [name for s in stations for name in self._host.versions(s.follows)]
+
+
+def _rules(config: StationConfig) -> Rules:
+    return Rules(
+        config.name,
+        config.camera,
+        config.trigger,
+        int(config.limit * 1e9),
+        int((config.window or 0.0) * 1e9),
+        config.waiting,
+        config.results,
+        config.confirm,
+    )
+
+
+def open_camera(camera: CameraConfig) -> Camera:
+    """The camera object that a configuration section describes."""
+    if isinstance(camera, FolderCamera):
+        from edged.cameras import folder
+
+        return folder.FolderCamera(camera.path, camera.rate, camera.loop)
+    if isinstance(camera, OpenCvCamera):
+        from edged.cameras import opencv
+
+        return opencv.OpenCvCamera(
+            camera.source,
+            camera.backend,
+            camera.width,
+            camera.height,
+            camera.fps,
+            camera.open_timeout,
+            camera.read_timeout,
+        )
+    from edged.cameras import simulated
+
+    return simulated.SimulatedCamera(
+        camera.part,
+        camera.seed,
+        camera.width,
+        camera.height,
+        camera.rate,
+        camera.defect_rate,
+        camera.count,
+    )

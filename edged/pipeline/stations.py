@@ -1,0 +1,240 @@
+"""All stations: who may trigger them, what time it is for them, and how they stand.
+
+One worker, `stations`, is the clock: it answers orders whose deadline has come, gives interval
+stations their orders, and moves each station's state (core/stations.py) as camera, model and
+record lane come and go. It must not judge nor read a camera; what it watches it asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from edged.core.errors import InvalidInput, NotFound, WrongState
+from edged.core.names import TriggerKind
+from edged.core.observer import Observer
+from edged.core.stations import WORDS, StationEvent, StationState, advance
+from edged.core.types import Ack, Inspection, Order, Reason
+from edged.core.workers import Crew, Worker
+from edged.pipeline.inhand import order_future
+from edged.pipeline.station import EACH, Station
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+"""So often the conditions are looked at; a trigger does not wait for it."""
+_E = StationEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a station needs, asked for on the clock's thread; each answers at once.
+
+    hosted: whether a model is there to judge. recipe: give it another model, or raise. keeps:
+    whether records can be kept, else why not.
+    """
+
+    hosted: Callable[[], bool]
+    recipe: Callable[[str], str]
+    keeps: Callable[[], str] = lambda: ""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A station, its conditions, and how it stands. Clock's thread, but for `halted`."""
+
+    station: Station
+    conditions: Conditions
+    interval: float = 0.0
+    halted: bool = False
+    state: StationState = StationState.PREOPERATIONAL
+    said: tuple[str, int] = ("", -1)
+    seen: bool = False
+    """The camera has delivered once: from then on its absence is a loss."""
+    next_order: float = 0.0
+    orders: int = 0
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.station.rules.name
+
+
+class Stations:
+    """Implements core.protocols.Stations. `add` before `start`, both on main."""
+
+    def __init__(self, crew: Crew, observer: Observer) -> None:
+        self._crew = crew
+        self._observer = observer
+        self._changed = threading.Condition()
+        self._nudged = False
+        self._watch_at = 0.0
+        self._places: dict[str, _Place] = {}
+        self._worker: Worker | None = None
+        self._tell: Callable[[str, str, StationState, int], None] = lambda *_: None
+
+    def add(self, station: Station, conditions: Conditions, interval: float = 0.0) -> None:
+        """One more station; interval: seconds between the orders that it gives itself."""
+        self._places[station.rules.name] = _Place(station, conditions, interval)
+
+    def start(self, tell: Callable[[str, str, StationState, int], None] | None = None) -> None:
+        """Start the clock; `tell` hears (station, word, state, reason code) when they change."""
+        self._tell = tell or self._tell
+        self._worker = self._crew.start("stations", self._run)
+
+    def wake(self) -> None:
+        """Something is due that was not (any thread)."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more orders; those without a picture are answered. Main, before the models."""
+        for place in self._places.values():
+            place.station.close()
+
+    def end(self, seconds: float) -> None:
+        """Stop the clock, after the models have answered. Main."""
+        if self._worker is not None:
+            self._worker.stop.set()
+            self.wake()
+            self._worker.join(seconds)
+
+    def ready(self, station: str) -> bool:
+        """Whether it would take an order now."""
+        return WORDS[self._place(station).state] == "ready"
+
+    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+        """See core.protocols.Stations."""
+        return self._triggered_by(station, "mqtt").order(order, received_ns, "mqtt")
+
+    def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
+        """See core.protocols.Stations."""
+        future, tell = order_future()
+        ack = self._triggered_by(station, "grpc").order(order, received_ns, "grpc", tell)
+        if ack.reason in (Reason.DUPLICATE, Reason.NO_RECORD):
+            raise WrongState(f"Station {station} does not inspect {order.part!r}: {ack.detail}.")
+        return future
+
+    def delivered(self, station: str, sequence: int) -> None:
+        """See core.protocols.Stations."""
+        self._place(station).station.delivered(sequence)
+
+    def command(self, station: str, word: str, model: str = "") -> str:
+        """See core.protocols.Stations."""
+        place = self._place(station)
+        if word == "recipe":
+            text = place.conditions.recipe(model)
+        elif word in ("start", "stop"):
+            place.halted = word == "stop"
+            text = f"Station {station} {'stops' if place.halted else 'starts'}."
+        else:
+            raise InvalidInput(f"{word!r} is no command: start, stop or recipe.")
+        self._watch_at = 0.0
+        log.info("command %s for station %s: %s", word, station, text)
+        self.wake()
+        return text
+
+    def _place(self, station: str) -> _Place:
+        try:
+            return self._places[station]
+        except KeyError:
+            have = ", ".join(sorted(self._places)) or "none"
+            raise NotFound(f"No station is called {station!r} here (stations: {have}).") from None
+
+    def _triggered_by(self, station: str, kind: TriggerKind) -> Station:
+        found = self._place(station).station
+        if found.rules.kind != kind:
+            raise NotFound(
+                f'Station {station} takes no triggers by {kind}: its trigger is "'
+                f'{found.rules.kind}" in the configuration.'
+            )
+        return found
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stop.is_set():
+            worker.beat()
+            now = time.monotonic()
+            if now >= self._watch_at:
+                self._watch_at = now + WATCH_SECONDS
+                for place in self._places.values():
+                    self._watch(place)
+            due = [self._watch_at, *(self._attend(place, now) for place in self._places.values())]
+            with self._changed:
+                wait = min(due) - time.monotonic()
+                if not self._nudged and wait > 0:
+                    self._changed.wait(wait)
+                self._nudged = False
+        for place in self._places.values():
+            place.station.expire(time.monotonic_ns())
+
+    def _attend(self, place: _Place, now: float) -> float:
+        """Do what is due; when to come again."""
+        again = float("inf")
+        if place.interval:
+            if now >= place.next_order:
+                behind = now - place.next_order
+                place.next_order = now + place.interval - (behind % place.interval)
+                place.orders += 1
+                order = Order("", place.orders)
+                if place.station.refusal is None:
+                    place.station.order(order, time.monotonic_ns(), "interval")
+            again = place.next_order
+        deadline = place.station.expire(time.monotonic_ns())
+        return min(again, deadline / 1e9) if deadline else again
+
+    def _watch(self, place: _Place) -> None:
+        """Move the state to where the conditions are, and say so when it changed."""
+        station = place.station
+        place.seen = place.seen or station.camera_up
+        refusal = self._refusal(place)
+        station.refusal = refusal
+        while (event := _next_event(place, refusal)) is not None:
+            place.state = advance(place.state, event, f"Station {place.name}")
+            self._observer.station_state(place.name, place.state)
+        word = WORDS[place.state]
+        if word == "ready" and station.in_hand >= station.rules.waiting:
+            word = "busy" if station.rules.kind not in EACH else word
+        said = word, refusal[0].code if refusal else 0
+        if said != place.said:
+            place.said = said
+            self._tell(place.name, word, place.state, said[1])
+
+    def _refusal(self, place: _Place) -> tuple[Reason, str] | None:
+        if place.halted:
+            return Reason.HALTED, "the station was told to stop"
+        if not place.station.camera_up:
+            return Reason.CAMERA_LOST, f"camera {place.station.rules.camera} does not deliver"
+        if why := place.conditions.keeps():
+            return Reason.NO_RECORD, why
+        if not place.conditions.hosted():
+            return Reason.MODEL_MISSING, "no model is hosted that could judge"
+        return None
+
+
+def _next_event(place: _Place, refusal: tuple[Reason, str] | None) -> StationEvent | None:
+    """The next step from the present state to the one that the conditions ask for."""
+    state, reason = place.state, refusal[0] if refusal else None
+    if state is StationState.PREOPERATIONAL:
+        return _E.INITIALIZE if place.seen or reason is Reason.HALTED else None
+    if reason is Reason.HALTED:
+        return None if state is StationState.HALTED else _E.HALT
+    if state is StationState.HALTED:
+        return _E.RESET
+    if reason in (Reason.CAMERA_LOST, Reason.NO_RECORD):
+        return None if state is StationState.ERROR else _E.FAIL
+    if state is StationState.ERROR:
+        return _E.RESOLVE
+    if reason is not None:
+        return None if state is StationState.INITIALIZED else _E.UNPREPARED
+    if state is StationState.INITIALIZED:
+        return _E.PREPARED
+    busy = place.station.in_hand > 0
+    if place.station.rules.kind not in ("mqtt", "grpc"):
+        return _E.START_CONTINUOUS if state is StationState.READY else None
+    if state is StationState.READY:
+        return _E.START_SINGLE if busy else None
+    return None if busy else _E.DONE

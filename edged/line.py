@@ -6,7 +6,7 @@ Part of the composition root: it knows the configuration and the data plane, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, StationConfig
@@ -137,7 +137,7 @@ class Line:
         """Whether every camera has no more pictures."""
         return all(capture.ended.is_set() for capture in self.captures)
 
-    def followed(self) -> Sequence[str]:
+    def followed(self) -> list[str]:
         """The models of the API that stations follow."""
         stations = [s for s in self._config.all_stations if s.project is not None]
         return [name for s in stations for name in self._host.versions(s.follows)]

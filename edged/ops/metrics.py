@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from edged import __version__
 from edged.core.observer import Observer
+from edged.core.stations import StationState
 from edged.core.types import Inspection, Job, NoVerdict, Reason
 from edged.core.workers import Crew
 
@@ -60,15 +61,23 @@ class _Series(dict[Key, Child]):
 
 
 class _CameraSeries:
-    """The series of one source of frames, resolved. Requests have sources, too."""
+    """The series of one camera, resolved."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self.frames = metrics.frames.labels(name)
         self.skipped = metrics.frames_skipped.labels(name)
+
+
+class _StationSeries:
+    """The series of one station, or other source of frames, resolved. Requests are one, too."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
         self.latency = metrics.result_latency.labels(name)
         self.results = {e: metrics.results.labels(name, e) for e in (OK, NOT_OK, NOT_DECIDABLE)}
         self.no_verdict = {r: metrics.no_verdict.labels(name, r.word) for r in Reason}
         self.dropped = {r: metrics.frames_dropped.labels(name, r.word) for r in Reason}
+        self.missed = metrics.deadline_missed_total.labels(name)
+        self.late = metrics.late.labels(name)
 
 
 class _Link:
@@ -101,6 +110,11 @@ class Metrics(Observer):
         if crew is not None:
             self.registry.register(_Beats(crew))
         self._cameras = _Series[str, _CameraSeries](lambda n: _CameraSeries(self, n), "other")
+        self._stations = _Series[str, _StationSeries](lambda n: _StationSeries(self, n), "other")
+        self._triggers = _pairs(self.triggers)
+        self._overruns = _Series[str, Counter](self.overruns.labels, "other")
+        self._confirmed = _Series[str, Histogram](self.confirm_seconds.labels, "other")
+        self._states = _Series[str, Gauge](self.station_states.labels, "other")
         self._links = _Series[str, _Link](lambda n: _Link(self, n), "other")
         self._units = _Series[str, Gauge](self.units.labels, "other")
         self._serving: dict[str, str] = {}
@@ -126,20 +140,21 @@ class Metrics(Observer):
             "frames_skipped", "Items of a source that are no picture.", "camera"
         )
         self.frames_dropped = count(
-            "frames_dropped", "Jobs that ended without inference.", "camera", "reason"
+            "frames_dropped", "Jobs that ended without inference.", "station", "reason"
         )
         self.camera_up = gauge("camera_up", "0 while the camera is lost.", "camera")
         self.camera_reconnects = count(
             "camera_reconnects", "Times the camera came back after it was lost.", "camera"
         )
-        self.results = count("results", "Inspections, by evaluation.", "camera", "eval")
+        self.results = count("results", "Inspections, by evaluation.", "station", "eval")
         self.no_verdict = count(
-            "no_verdict", "Parts that were not judged, by reason.", "camera", "reason"
+            "no_verdict", "Parts that were not judged, by reason.", "station", "reason"
         )
         self.simulated_results = count("simulated_results", "Inspections no real camera saw.")
         self.result_latency = spread(
-            "result_latency_seconds", "From capture to decision, of judged parts.", "camera"
+            "result_latency_seconds", "From capture to decision, of judged parts.", "station"
         )
+        self._make_station_metrics()
         self.stage_seconds = spread(
             "stage_seconds",
             "queue: a judged frame's wait for a unit; infer: resize, copy and engine, per batch.",
@@ -153,6 +168,23 @@ class Metrics(Observer):
         )
         self.engine_refusals = count(
             "engine_refusals", "Better engines that did not come up or prove themselves.", "model"
+        )
+
+    def _make_station_metrics(self) -> None:
+        count = self._counter
+        self.triggers = count("triggers", "Triggers that came, by answer.", "station", "ack")
+        self.deadline_missed_total = count(
+            "deadline_missed", "Parts whose verdict did not leave before its deadline.", "station"
+        )
+        self.late = count("late_verdicts", "Verdicts that came after the deadline.", "station")
+        self.overruns = count(
+            "results_overrun", "Results that had to make room for newer ones.", "station"
+        )
+        self.confirm_seconds = self._histogram(
+            "result_confirmed_seconds", "From decision to the PLC's `delivered`.", "station"
+        )
+        self.station_states = self._gauge(
+            "station_state", "State of OPC 40100-1, 1 to 8.", "station"
         )
 
     def _make_far_end_metrics(self) -> None:
@@ -209,7 +241,27 @@ class Metrics(Observer):
 
     def job_dropped(self, model: str, job: Job, reason: Reason) -> None:
         """Count a frame that was not inspected."""
-        self._cameras[job.frame.source].dropped[reason].inc()
+        self._stations[job.frame.source].dropped[reason].inc()
+
+    def triggered(self, station: str, word: str) -> None:
+        """Count a trigger."""
+        self._triggers[station, word].inc()
+
+    def deadline_missed(self, station: str) -> None:
+        """Count a verdict that could not leave in time."""
+        self._stations[station].missed.inc()
+
+    def result_overrun(self, station: str) -> None:
+        """Count a result that made room."""
+        self._overruns[station].inc()
+
+    def result_confirmed(self, station: str, seconds: float) -> None:
+        """Note how long the PLC took."""
+        self._confirmed[station].observe(seconds)
+
+    def station_state(self, station: str, state: StationState) -> None:
+        """Note where a station is."""
+        self._states[station].set(state.value)
 
     def batch_done(self, model: str, size: int, seconds: float) -> None:
         """Count a batch and its time."""
@@ -218,12 +270,17 @@ class Metrics(Observer):
 
     def inspected(self, inspection: Inspection) -> None:
         """Count a result, why there is none, and how long the part waited for it."""
-        series, outcome = self._cameras[inspection.frame.source], inspection.outcome
+        series, outcome = self._stations[inspection.frame.source], inspection.outcome
+        if inspection.late_of:
+            series.late.inc()
+            return
         if inspection.frame.simulated:
             self.simulated_results.inc()
         if isinstance(outcome, NoVerdict):
             series.results[NOT_DECIDABLE].inc()
             series.no_verdict[outcome.reason].inc()
+            if outcome.reason is Reason.TIMEOUT:
+                series.missed.inc()
             return
         series.results[NOT_OK if outcome.is_anomalous else OK].inc()
         series.latency.observe(inspection.timing.total_seconds)

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
 
 from edged.core.observer import Observer
 from edged.sinks.delivery import Message, Replay
@@ -26,9 +29,13 @@ State: TypeAlias = Literal["ready", "error", "offline"]
 
 HEARTBEAT_SECONDS = 5.0
 OFFLINE = b'{"v":1,"st":"offline","hb":0}'
-"""The last will, and the last word of a clean stop."""
+"""The last will: the connection broke."""
+GOODBYE = b'{"v":1,"st":"offline","hb":0,"code":7}'
+"""The last word of a clean stop."""
 EXPIRY_SECONDS = 10
 """A result that the broker could not hand on for so long is for a part that is gone."""
+STATE_EXPIRY_SECONDS = 20
+"""Of a station's state: the will speaks for the daemon only, so what is not renewed must go."""
 NO_SUBSCRIBER = 0x10
 _RESERVE = 2  # of the window, for results and state
 _LATE_SECONDS = 2.0  # a result that could not leave for so long is no longer wanted
@@ -55,14 +62,21 @@ class Link(Protocol):
         """
 
 
+@dataclass(slots=True)
+class _Beat:
+    """One retained state: when it is due again, what was said last, and the answer awaited."""
+
+    due: float
+    sent: dict[str, Any] | None = None
+    mid: int = 0
+    count: int = 0
+
+
 class Courier:
     """The three lanes of one sink. Times are `time.monotonic()`; the link may be None = away."""
 
-    def __init__(
-        self, prefix: str, qos: int, replay: Replay, observer: Observer, name: str
-    ) -> None:
+    def __init__(self, prefix: str, replay: Replay, observer: Observer, name: str) -> None:
         self._state_topic = f"{prefix}/state"
-        self._qos = qos
         self._replay = replay
         self._observer = observer
         self._name = name
@@ -70,10 +84,7 @@ class Courier:
         self._flight: dict[int, Row | None] = {}
         self._progress = 0.0
         self._said: set[tuple[str, str]] = set()
-        self._state_sent: State | None = None
-        self._state_mid = 0
-        self._beats = 0
-        self._beat_at = 0.0
+        self._beats: dict[str, _Beat] = {}
 
     @property
     def idle(self) -> bool:
@@ -84,68 +95,105 @@ class Courier:
     def due(self) -> float:
         """When there is something to do besides new messages and answers."""
         late = self._results[0][0] + _LATE_SECONDS if self._results else float("inf")
-        beat = float("inf") if self._state_mid else self._beat_at
-        return min(beat, self._replay.due(), late)
+        beats = (beat.due for beat in self._beats.values() if not beat.mid)
+        return min(self._replay.due(), late, *beats)
 
     def stuck(self, now: float) -> bool:
         """The broker is there and has answered nothing for long."""
         return bool(self._flight) and now - self._progress > _STUCK_SECONDS
 
     def connected(self, now: float) -> None:
-        """A new connection: the records start over, the state is said at once."""
+        """A new connection: the records start over, each state is said at once."""
         self._replay.restart()
         self._progress = now
         self._said.clear()
-        self._beat_at = now
-        self._state_sent = None
+        for beat in self._beats.values():
+            beat.due, beat.sent = now, None
 
     def disconnected(self) -> None:
         """The connection is gone. Records stay; results are never sent again."""
         for _ in self._results:
             self._drop("not_connected")
         self._results.clear()
+        states = {beat.mid for beat in self._beats.values()}
         for mid, row in self._flight.items():
-            if row is None and mid != self._state_mid:
+            if row is None and mid not in states:
                 self._drop("unconfirmed")
         self._flight.clear()
-        self._state_mid = 0
+        for beat in self._beats.values():
+            beat.mid = 0
 
-    def results(self, messages: Sequence[Message], link: Link | None, now: float) -> None:
-        """Send the results of these inspections at once, before the disk is asked."""
+    def results(
+        self, messages: Sequence[Message], link: Link | None, now: float, safe: bool = True
+    ) -> None:
+        """Send what the PLC waits for: results and acks. An OK only when its record is `safe`."""
+        messages = [m for m in messages if m.flat]
         if link is None:
             for _ in messages:
                 self._drop("not_connected")
             return
-        self._results.extend((now, message) for message in messages)
+        for message in messages:
+            if message.withheld and not safe:
+                message = message._replace(flat=message.withheld)
+            self._make_room(message)
+            self._results.append((now, message))
         while self._results and len(self._flight) < link.window and not link.blocked:
-            _, message = self._results.popleft()
-            mid = link.publish(message.result_topic, message.flat, self._qos, False, EXPIRY_SECONDS)
+            since, message = self._results.popleft()
+            if self._is_late(since, message, now):
+                continue
+            left = (message.deadline_ns - time.monotonic_ns()) / 1e9
+            expiry = max(1, math.ceil(left)) if message.deadline_ns else EXPIRY_SECONDS
+            mid = link.publish(message.result_topic, message.flat, message.qos, False, expiry)
             if not mid:
                 self._drop("not_connected")
-            elif self._qos:
+            elif message.qos:
                 self._out(mid, None, now)
-        while self._results and now - self._results[0][0] > _LATE_SECONDS:
-            self._results.popleft()
-            self._drop("late")
+        self._results = deque(
+            (since, message)
+            for since, message in self._results
+            if not self._is_late(since, message, now)
+        )
 
-    def state(self, word: State, link: Link, now: float) -> None:
-        """Say the state when it changed or the heartbeat is due."""
-        if self._state_mid or (word == self._state_sent and now < self._beat_at):
-            return
-        self._beats += 1
-        self._beat_at = now + HEARTBEAT_SECONDS
-        self._state_sent = word
-        payload = json.dumps({"v": 1, "st": word, "hb": self._beats}, separators=(",", ":"))
-        self._say(payload.encode(), link, now)
+    def _make_room(self, message: Message) -> None:
+        """Of a station whose PLC is slow the oldest result goes, not the newest."""
+        waiting = [m for m in self._results if m[1].station == message.station]
+        if message.station and len(waiting) >= message.limit:
+            self._results.remove(waiting[0])
+            self._drop("overrun")
+            self._observer.result_overrun(message.station)
+
+    def _is_late(self, since: float, message: Message, now: float) -> bool:
+        """Whether nobody wants it any more; then it is counted."""
+        missed = 0 < message.deadline_ns <= time.monotonic_ns()
+        if missed and message.station:
+            self._observer.deadline_missed(message.station)
+        if missed or now - since > _LATE_SECONDS:
+            self._drop("late")
+            return True
+        return False
+
+    def states(self, words: Mapping[str, Mapping[str, Any]], link: Link, now: float) -> None:
+        """Say each topic's state when it changed or its heartbeat is due."""
+        for topic, fields in words.items():
+            beat = self._beats.setdefault(topic, _Beat(now))
+            if beat.mid or (fields == beat.sent and now < beat.due):
+                continue
+            beat.count += 1
+            beat.due = now + HEARTBEAT_SECONDS
+            beat.sent = dict(fields)
+            payload = {"v": 1, "st": fields["st"], "hb": beat.count, **fields}
+            expiry = 0 if topic == self._state_topic else STATE_EXPIRY_SECONDS
+            self._say(topic, json.dumps(payload, separators=(",", ":")).encode(), link, now, expiry)
 
     def goodbye(self, link: Link, now: float) -> None:
         """Say that this station is offline, on purpose."""
-        self._say(OFFLINE, link, now)
+        for topic in self._beats:
+            self._say(topic, GOODBYE, link, now, 0)
 
     @property
     def said(self) -> bool:
-        """The broker has confirmed the last state."""
-        return not self._state_mid
+        """The broker has confirmed the last states."""
+        return not any(beat.mid for beat in self._beats.values())
 
     def records(self, link: Link, now: float) -> None:
         """Send records while the window has room. Raises SinkError if the disk cannot be read."""
@@ -162,8 +210,8 @@ class Courier:
     def answered(self, mid: int, code: int, words: str, now: float) -> None:
         """The broker answered message `mid` with an MQTT 5 reason code."""
         self._progress = now
-        if mid == self._state_mid:
-            self._state_mid = 0
+        for beat in self._beats.values():
+            beat.mid = 0 if beat.mid == mid else beat.mid
         if mid not in self._flight:
             return  # QoS 0: written, not answered
         row = self._flight.pop(mid)
@@ -183,10 +231,10 @@ class Courier:
             reason = "success"
         self._observer.sink_delivered(self._name, reason)
 
-    def _say(self, payload: bytes, link: Link, now: float) -> None:
-        mid = link.publish(self._state_topic, payload, 1, True, 0)
+    def _say(self, topic: str, payload: bytes, link: Link, now: float, expiry: int) -> None:
+        mid = link.publish(topic, payload, 1, True, expiry)
         if mid:
-            self._state_mid = mid
+            self._beats[topic].mid = mid
             self._out(mid, None, now)
 
     def _out(self, mid: int, row: Row | None, now: float) -> None:

@@ -36,12 +36,24 @@ _DISK_SECONDS = 1.0
 
 
 class Message(NamedTuple):
-    """One inspection, ready for both lanes."""
+    """One inspection, ready for both lanes; or an ack, which has no record (`full` empty).
+
+    flat: the result, empty = none is sent. number: the record's, in its station. withheld: what
+    is sent in the place of an OK whose record is not on disk; empty for what is no OK anyway.
+    deadline_ns: monotonic; after it the result is not sent; 0 = none. limit: how many results of
+    its station may wait to leave.
+    """
 
     result_topic: str
     flat: bytes
     full_topic: str
     full: bytes
+    number: int = 0
+    withheld: bytes = b""
+    deadline_ns: int = 0
+    qos: int = 1
+    limit: int = 16
+    station: str = ""
 
 
 class Inbox:
@@ -305,7 +317,7 @@ class Writer:
         self._observer = observer
         self._name = name
         self._unwritten: list[Message] = []
-        self._fails = False
+        self._fails = ""
         self.retry_at = 0.0
         """Leave the disk alone until then."""
 
@@ -321,30 +333,39 @@ class Writer:
             return self.retry_at
         return max(self.retry_at, self._replay.flush_due())
 
-    def write(self, messages: Sequence[Message], now: float) -> None:
-        """One transaction for these and whatever waits; trouble is logged, and tried again."""
+    @property
+    def fails(self) -> str:
+        """Why the disk does not take records now; empty if it does. Any thread."""
+        return self._fails
+
+    def write(self, messages: Sequence[Message], now: float) -> bool:
+        """One transaction for these and whatever waits; trouble is logged, and tried again.
+
+        Whether everything is on disk now.
+        """
         self._unwritten += messages
         if now < self.retry_at:
-            return
+            return not self._unwritten
         try:
             if self._unwritten:
                 self._store()
             elif now >= self._replay.flush_due():
                 self._replay.flush()
             else:
-                return
+                return True
         except SinkError as error:
             self.trouble(error, now)
-            return
+            return not self._unwritten
         if self._fails:
-            self._fails = False
+            self._fails = ""
             log.info("sink %s: the outbox works again", self._name)
+        return True
 
     def trouble(self, error: SinkError, now: float) -> None:
         """The disk refused: say so once, give it a rest."""
         self.retry_at = now + _DISK_SECONDS
         if not self._fails:
-            self._fails = True
+            self._fails = str(error)
             log.error("%s Records wait in memory; trying again every second.", error)
 
     def write_the_rest(self) -> None:

@@ -1,8 +1,7 @@
 """Results by MQTT.
 
-    <prefix>/<camera>/result   what the PLC acts on: now or never, not retained, expires in 10 s
-    <prefix>/<camera>/full     the record: from the outbox, in order, until the broker has it
-    <prefix>/state             retained: {"v":1,"st":"ready","hb":n}, n rising every 5 s; last will
+    <prefix>/<station>/...   see lanes.py
+    <prefix>/state           retained: {"v":1,"st":"ready","hb":n}, n rising every 5 s; last will
 
 Owns the one worker thread that does everything but dialling (which blocks). It must not block the
 inspecting threads or take the broker's word for the PLC's: an acknowledgement says that the
@@ -13,20 +12,25 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from edged.config import MqttConfig
+from edged.config import MqttConfig, StationConfig
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
+from edged.core.protocols import Stations
+from edged.core.stations import StationState
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline, Worker
 from edged.sinks.access import read
 from edged.sinks.courier import OFFLINE, Courier, State
 from edged.sinks.delivery import Inbox, Message, Replay, Writer
 from edged.sinks.dialling import Dialler
+from edged.sinks.inlet import Inlet
+from edged.sinks.lanes import Lane, lane
 from edged.sinks.link import PahoLink, Will
 from edged.sinks.outbox import Outbox
-from edged.wire import results
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +69,10 @@ class MqttSink:
         self._outbox = Outbox(outbox_path, config.max_rows)
         self._replay = Replay(self._outbox)
         self._writer = Writer(self._inbox, self._replay, observer, name)
-        self._courier = Courier(config.prefix, config.qos, self._replay, observer, name)
-        self._state: State = "offline"
+        self._courier = Courier(config.prefix, self._replay, observer, name)
+        self._states: dict[str, dict[str, Any]] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._inlet: Inlet | None = None
         self._worker: Worker | None = None
         self._give_up = float("inf")
         # From here on: the worker's own.
@@ -100,21 +106,36 @@ class MqttSink:
     def accept(self, inspection: Inspection) -> None:
         """Take one record. Waits at most 1 s for a stalled disk, then raises SinkError.
 
-        One that is refused is not published at all; the result of one taken waits for no disk.
+        One that is refused is not published at all. The result of one taken leaves when its record
+        is on disk; if the disk does not take it, what leaves says so and is no OK.
         """
-        base = f"{self._config.prefix}/{inspection.frame.source}"
-        record = results.dumps(results.full(inspection))
-        message = Message(f"{base}/result", results.flat(inspection), f"{base}/full", record)
+        message = self._lane(inspection.frame.source).message(inspection)
         try:
             self._inbox.put(message, _ACCEPT_SECONDS)
         except SinkError:
             self._observer.sink_dropped(self._name, "queue_full")
             raise
 
+    def serve(self, configs: Sequence[StationConfig], stations: Stations) -> None:
+        """Take triggers and commands for these stations; before `start`."""
+        self._lanes = {config.name: lane(self._config, config) for config in configs}
+        known = self._config.username is not None or self._config.cert_file is not None
+        self._inlet = Inlet(list(self._lanes.values()), stations, self._observer, commands=known)
+
     def set_state(self, word: State) -> None:
-        """What `<prefix>/state` says from now on; `offline` until the first call."""
-        self._state = word
+        """What `<prefix>/state` says from now on; nothing until the first call."""
+        self._states[f"{self._config.prefix}/state"] = {"st": word}
         self._inbox.wake()
+
+    def set_station(self, station: str, word: str, state: StationState, code: int) -> None:
+        """What a station's `.../state` says from now on; see core/stations.py."""
+        fields = {"st": word, "op": state.value, "code": code}
+        self._states[self._lane(station).topic("state")] = fields
+        self._inbox.wake()
+
+    def trouble(self) -> str:
+        """Why records cannot be kept now; empty if they can. Any thread."""
+        return self._writer.fails
 
     def close(self) -> None:
         """Put everything accepted on disk, deliver what can be within the deadline, end."""
@@ -157,10 +178,13 @@ class MqttSink:
             dialler.put_down()
 
     def _take(self, link: PahoLink | None, now: float) -> None:
-        """Results leave at once; then one transaction for all records that came meanwhile."""
+        """One transaction for all records that came meanwhile; then their results leave.
+
+        So a PLC never acts on an OK of which there is no record.
+        """
         messages = self._inbox.take()
-        self._courier.results(messages, link, now)
-        self._writer.write(messages, now)
+        safe = self._writer.write(messages, now)
+        self._courier.results(messages, link, now, safe)
 
     def _attend(self, dialler: Dialler[PahoLink], now: float, stopping: bool) -> None:
         link = dialler.link
@@ -172,12 +196,14 @@ class MqttSink:
         connected, words = change
         if connected:
             self._courier.connected(now)
+            if dialler.link is not None and self._inlet is not None:
+                dialler.link.subscribe(self._inlet.topics)
         else:
             self._courier.disconnected()
         self._observer.sink_state(self._name, connected, words)
 
     def _send(self, link: PahoLink, now: float) -> None:
-        self._courier.state(self._state, link, now)
+        self._courier.states(dict(self._states), link, now)
         if now >= self._writer.retry_at:
             try:
                 self._courier.records(link, now)
@@ -212,7 +238,20 @@ class MqttSink:
             self._inbox.rise()
         self._read(dialler.link)
 
+    def _lane(self, station: str) -> Lane:
+        found = self._lanes.get(station)
+        if found is None:
+            config = self._config
+            found = self._lanes[station] = Lane(station, f"{config.prefix}/{station}", config.qos)
+        return found
+
     def _read(self, link: PahoLink | None) -> None:
+        """What came: triggers first, for somebody waits for them."""
+        if link is not None and link.arrived and self._inlet is not None:
+            arrived, link.arrived = link.arrived, []
+            said = [answer for arrival in arrived for answer in self._inlet.handle(arrival)]
+            acks = [Message(a.topic, a.payload, "", b"", qos=a.qos) for a in said]
+            self._courier.results(acks, link, time.monotonic())
         if link is not None and link.answers:
             now = time.monotonic()
             answers, link.answers = link.answers, []

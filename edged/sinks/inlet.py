@@ -1,0 +1,128 @@
+"""What comes in by MQTT: triggers, deliveries, commands; and what is answered to each.
+
+Owns which topics are subscribed and how a message becomes a call. It runs on the sink's worker and
+must not wait. A message that is not understood is answered with a sentence, counted, and costs
+nothing else; a retained one is never acted upon: its part has gone long ago.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edged.core.errors import EdgedError, InvalidInput
+from edged.core.observer import Observer
+from edged.core.protocols import Stations
+from edged.sinks.lanes import Lane
+from edged.sinks.link import Arrival
+from edged.wire import orders
+
+log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """Something to publish at once, not retained."""
+
+    topic: str
+    payload: bytes
+    qos: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    lane: Lane
+    handle: Callable[[Lane, Arrival], list[Answer]]
+    qos: int
+
+
+class Inlet:
+    """The subscriptions of all stations. Worker thread.
+
+    commands: take `.../cmd`; only when the broker knows who sends. confirm: what hears of records
+    that their receiver has processed, (topic of the records, number).
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        stations: Stations,
+        observer: Observer,
+        commands: bool,
+        confirm: Callable[[str, int], None] = lambda *_: None,
+    ) -> None:
+        self._stations = stations
+        self._observer = observer
+        self._confirm = confirm
+        self._complained: set[str] = set()
+        self._routes: dict[str, _Route] = {}
+        for lane in lanes:
+            if lane.triggered:
+                self._routes[lane.topic("trigger")] = _Route(lane, self._trigger, lane.qos)
+            self._routes[lane.topic("delivered")] = _Route(lane, self._delivered, 1)
+            if commands:
+                self._routes[lane.topic("cmd")] = _Route(lane, self._command, 1)
+
+    @property
+    def topics(self) -> Mapping[str, int]:
+        """What to subscribe to, and at which QoS."""
+        return {topic: route.qos for topic, route in self._routes.items()}
+
+    def handle(self, arrival: Arrival) -> list[Answer]:
+        """Act on one message; what to answer. Raises nothing."""
+        route = self._routes.get(arrival.topic)
+        if route is None:
+            return []
+        if arrival.retained:
+            self._complain(arrival.topic, "it is retained: publish it without")
+            return []
+        try:
+            return route.handle(route.lane, arrival)
+        except Exception:  # a stranger's message must not end the lane of the others
+            log.exception("a message on %s could not be handled", arrival.topic)
+            return []
+
+    def _trigger(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+        try:
+            order = orders.trigger(arrival.payload, lane.byte_order)
+        except InvalidInput as error:
+            self._observer.triggered(lane.station, "bad_trigger")
+            self._complain(arrival.topic, str(error))
+            if lane.byte_order is not None:
+                return []  # who reads structs cannot read a sentence
+            return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
+        try:
+            answer = self._stations.trigger(lane.station, order, arrival.at_ns)
+        except EdgedError as error:  # the station is not built yet
+            self._complain(arrival.topic, str(error))
+            return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
+        return [Answer(lane.topic("ack"), lane.ack(order, answer), lane.qos)]
+
+    def _delivered(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+        try:
+            delivery = orders.delivery(arrival.payload)
+            if delivery.seq is not None:
+                self._stations.delivered(lane.station, delivery.seq)
+            if delivery.rec is not None:
+                self._confirm(lane.topic("full"), delivery.rec)
+        except EdgedError as error:
+            self._complain(arrival.topic, str(error))
+        return []
+
+    def _command(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+        command = orders.Command("", "", "")
+        try:
+            command = orders.command(arrival.payload)
+            text = self._stations.command(lane.station, command.word, command.model)
+            reply = orders.reply(command, text, done=True)
+        except EdgedError as error:
+            self._complain(arrival.topic, str(error))
+            reply = orders.reply(command, str(error), done=False)
+        return [Answer(lane.topic("cmd/reply"), reply, 1)]
+
+    def _complain(self, topic: str, words: str) -> None:
+        """Say it once for each topic: a PLC that is wrong is wrong many times a second."""
+        if topic not in self._complained:
+            self._complained.add(topic)
+            log.warning("a message on %s is not taken (said once): %s", topic, words)

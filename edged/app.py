@@ -62,7 +62,9 @@ class Tally(Observer):
         self.delivering: frozenset[str] = frozenset()
 
     def inspected(self, inspection: Inspection) -> None:
-        """Count one record of its camera."""
+        """Count one part of its station."""
+        if inspection.late_of:
+            return
         verdict = inspection.verdict
         outcome = "no_verdict" if verdict is None else "ng" if verdict.is_anomalous else "ok"
         self._count(inspection.frame.source, outcome)

@@ -37,7 +37,9 @@ from edged.pipeline.capture import Capture
 from edged.pipeline.host import Host
 from edged.pipeline.hosting import Hosting
 from edged.pipeline.infer import WARM_UPS
+from edged.pipeline.inhand import Rules
 from edged.pipeline.publish import Publisher
+from edged.pipeline.station import Station
 
 SIDE = 8
 SPEC = ModelSpec(ModelRef("m", "1", "0" * 64), SIDE, SIDE, 0.5, (SIDE, SIDE))
@@ -311,14 +313,17 @@ class Line:
 
     def capture(self, camera: Camera, patience: float = 0.0) -> Capture:
         """Read a camera into the model, its answers into `records`."""
-        publisher = Publisher([self.records], self.ears)
-        offer = lambda job: self.host.offer("m", job)  # noqa: E731 - as the daemon binds it
-        capture = Capture(
-            "cam", camera, offer, publisher, self._next_sequence, self.crew, self.ears, patience
-        )
+        station = self.station(Rules("cam", "cam"))
+        capture = Capture("cam", camera, station, self.crew, self.ears, patience)
         self._captures.append(capture)
         capture.start()
         return capture
+
+    def station(self, rules: Rules, wake: Callable[[], None] = lambda: None) -> Station:
+        """A station that this host judges for, its answers into `records`."""
+        publisher = Publisher([self.records], self.ears)
+        offer = lambda job: self.host.offer("m", job)  # noqa: E731 - as the daemon binds it
+        return Station(rules, offer, publisher, self._next_sequence, self.ears, wake)
 
     def _next_sequence(self, camera: str) -> int:
         self._number += 1

@@ -40,7 +40,7 @@ def inspection(
     timing: Timing | None = None,
 ) -> Inspection:
     now = datetime.now(timezone.utc)
-    frame = Frame(camera, number, 1, now, PIXEL, trigger, simulated=True)
+    frame = Frame(camera, number, 1, now, PIXEL, trigger)
     return Inspection(frame, None, outcome, timing or Timing(1))
 
 

@@ -107,10 +107,10 @@ def test_a_clean_close_says_offline_once_and_leaves_it_retained(tmp_path: Path) 
         assert wait_until(lambda: "station-7 disconnected." in broker.log), "no will is due"
         with Subscriber(broker.port, "edged/state") as late:
             last = late.wait_for(1)[0]
-        plc.wait_match(lambda m: json.loads(m.payload) == OFFLINE)
+        plc.wait_match(lambda m: b'"code":7' in m.payload)
         said = [json.loads(message.payload) for message in plc.messages]
     assert last.retained
-    assert json.loads(last.payload) == said[-1] == OFFLINE
+    assert json.loads(last.payload) == said[-1] == {**OFFLINE, "code": 7}, "not as a loss"
     assert [state["st"] for state in said[-3:]] == ["ready", "error", "offline"]
     beats = [state["hb"] for state in said[:-1]]
     assert beats == sorted(set(beats)), "the beat rises, so that a frozen station is seen"

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edged import __version__
 from edged.core.errors import WrongState
+from edged.core.stations import StationState
 from edged.core.types import Frame, Inspection, Job, NoVerdict, Reason, Timing, Verdict
 from edged.core.workers import Crew
 from edged.ops.metrics import MOST_SERIES, Metrics
@@ -49,7 +50,7 @@ class Page:
         return ask(self.port, path, method, accept)
 
     def samples(self) -> Samples:
-        """Every sample by its name and labels: `edged_results_total{camera=a,eval=OK}`."""
+        """Every sample by its name and labels: `edged_results_total{station=a,eval=OK}`."""
         return samples(self.ask()[2])
 
 
@@ -105,16 +106,21 @@ def test_the_page_says_which_edged_it_is_and_who_is_alive(page: Page) -> None:
     assert 0 <= found["edged_worker_beat_age_seconds{worker=metrics}"] < SECONDS
 
 
-def test_every_series_of_a_camera_is_there_at_0_from_its_first_sign_of_life(page: Page) -> None:
+def test_every_series_of_a_camera_and_its_station_is_there_at_0_from_its_first_sign_of_life(
+    page: Page,
+) -> None:
     assert not any("cam1" in name for name in page.samples())
     page.metrics.frame_captured("cam1")
+    page.metrics.station_state("cam1", StationState.READY)
     found = page.samples()
     assert found["edged_frames_total{camera=cam1}"] == 1
+    assert found["edged_station_state{station=cam1}"] == 6
+    assert found["edged_deadline_missed_total{station=cam1}"] == 0
     for evaluation in ("OK", "NotOK", "NotDecidable"):
-        assert found[f"edged_results_total{{camera=cam1,eval={evaluation}}}"] == 0
+        assert found[f"edged_results_total{{eval={evaluation},station=cam1}}"] == 0
     for reason in Reason:
-        assert found[f"edged_no_verdict_total{{camera=cam1,reason={reason.word}}}"] == 0
-        assert found[f"edged_frames_dropped_total{{camera=cam1,reason={reason.word}}}"] == 0
+        assert found[f"edged_no_verdict_total{{reason={reason.word},station=cam1}}"] == 0
+        assert found[f"edged_frames_dropped_total{{reason={reason.word},station=cam1}}"] == 0
 
 
 def test_times_are_seconds(page: Page) -> None:
@@ -123,9 +129,9 @@ def test_times_are_seconds(page: Page) -> None:
     page.metrics.batch_done("flange", 4, 0.15)
     page.metrics.request_done("DetectAnomalies", "OK", 0.004)
     found = page.samples()
-    assert found["edged_result_latency_seconds_sum{camera=cam1}"] == pytest.approx(0.25)
-    assert found["edged_result_latency_seconds_bucket{camera=cam1,le=0.2}"] == 0
-    assert found["edged_result_latency_seconds_bucket{camera=cam1,le=0.3}"] == 1
+    assert found["edged_result_latency_seconds_sum{station=cam1}"] == pytest.approx(0.25)
+    assert found["edged_result_latency_seconds_bucket{le=0.2,station=cam1}"] == 0
+    assert found["edged_result_latency_seconds_bucket{le=0.3,station=cam1}"] == 1
     assert found["edged_stage_seconds_sum{stage=queue}"] == pytest.approx(0.04)
     assert found["edged_stage_seconds_sum{stage=infer}"] == pytest.approx(0.15)
     assert found["edged_batch_size_bucket{le=2.0}"] == 0
@@ -142,12 +148,12 @@ def test_a_part_without_a_verdict_is_no_ok_and_has_no_latency(page: Page) -> Non
     page.metrics.job_dropped("flange", Job(frame(), lambda _: None), Reason.OVERLOAD)
     found = page.samples()
     for evaluation in ("OK", "NotOK", "NotDecidable"):
-        assert found[f"edged_results_total{{camera=cam1,eval={evaluation}}}"] == 1
-    assert found["edged_no_verdict_total{camera=cam1,reason=overload}"] == 1
-    assert found["edged_frames_dropped_total{camera=cam1,reason=overload}"] == 1
-    assert found["edged_frames_dropped_total{camera=cam1,reason=timeout}"] == 0
+        assert found[f"edged_results_total{{eval={evaluation},station=cam1}}"] == 1
+    assert found["edged_no_verdict_total{reason=overload,station=cam1}"] == 1
+    assert found["edged_frames_dropped_total{reason=overload,station=cam1}"] == 1
+    assert found["edged_frames_dropped_total{reason=timeout,station=cam1}"] == 0
     assert found["edged_simulated_results_total{}"] == 1
-    assert found["edged_result_latency_seconds_count{camera=cam1}"] == 2
+    assert found["edged_result_latency_seconds_count{station=cam1}"] == 2
 
 
 def test_only_a_return_after_a_loss_is_a_reconnect(page: Page) -> None:
@@ -294,11 +300,11 @@ def test_the_page_of_a_daemon_agrees_with_its_summary(model: Path, tmp_path: Pat
             daemon.kill()
             daemon.wait()
     tally = json.loads(said)["cameras"]["cam1"]
-    assert found["edged_results_total{camera=cam1,eval=OK}"] == tally["ok"] > 0
-    assert found["edged_results_total{camera=cam1,eval=NotOK}"] == tally["ng"] > 0
+    assert found["edged_results_total{eval=OK,station=cam1}"] == tally["ok"] > 0
+    assert found["edged_results_total{eval=NotOK,station=cam1}"] == tally["ng"] > 0
     assert found["edged_frames_total{camera=cam1}"] == count
     assert found["edged_simulated_results_total{}"] == count
-    assert found["edged_result_latency_seconds_count{camera=cam1}"] == count
+    assert found["edged_result_latency_seconds_count{station=cam1}"] == count
     assert found["edged_units{model=flange}"] == 1
 
 

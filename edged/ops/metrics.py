@@ -260,7 +260,8 @@ class Metrics(Observer):
         self._confirmed[station].observe(seconds)
 
     def station_state(self, station: str, state: StationState) -> None:
-        """Note where a station is."""
+        """Note where a station is; its series are there from now on."""
+        self._stations[station]
         self._states[station].set(state.value)
 
     def batch_done(self, model: str, size: int, seconds: float) -> None:

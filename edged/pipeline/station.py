@@ -90,6 +90,11 @@ class Station:
         self._closed = False
 
     @property
+    def each(self) -> bool:
+        """Whether each picture is a part, so that nobody needs to give orders."""
+        return self.rules.kind in EACH
+
+    @property
     def camera_up(self) -> bool:
         """Whether the camera delivers."""
         return self._camera_up
@@ -133,7 +138,7 @@ class Station:
 
     def await_turn(self, worker: Worker) -> None:
         """Before a camera that waits for its consumer is read: wait until a picture is wanted."""
-        if self.rules.kind in EACH:
+        if self.each:
             return
         with self._lock:
             while not worker.stop.is_set() and all(e.pictured for e in self._open):
@@ -143,7 +148,7 @@ class Station:
     def picture(self, picture: Picture, worker: Worker, paced: bool) -> None:
         """A picture came; on the capture thread, which it holds only while a paced one waits."""
         picture.image.setflags(write=False)
-        if self.rules.kind in EACH:
+        if self.each:
             return self._inspect_each(picture, worker, paced)
         with self._lock:
             entry = next((e for e in self._open if not e.pictured), None)
@@ -275,7 +280,7 @@ class Station:
 
     def _answered(self, entry: Entry, paced: bool, inspection: Inspection) -> None:
         """The unit's or the batcher's answer, on whichever thread ends the job."""
-        if paced and self.rules.kind in EACH:
+        if paced and self.each:
             self._pace.release()
         judged = inspection.verdict is not None
         overdue = 0 < entry.deadline_ns <= time.monotonic_ns()

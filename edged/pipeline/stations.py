@@ -21,7 +21,7 @@ from edged.core.stations import WORDS, StationEvent, StationState, advance
 from edged.core.types import Ack, Inspection, Order, Reason
 from edged.core.workers import Crew, Worker
 from edged.pipeline.inhand import order_future
-from edged.pipeline.station import EACH, Station
+from edged.pipeline.station import Station
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Stations:
             self._observer.station_state(place.name, place.state)
         word = WORDS[place.state]
         if word == "ready" and station.in_hand >= station.rules.waiting:
-            word = "busy" if station.rules.kind not in EACH else word
+            word = "busy" if not station.each else word
         said = word, refusal[0].code if refusal else 0
         if said != place.said:
             place.said = said

@@ -133,7 +133,7 @@ class StationConfig(Section):
     """Of the 64 bytes: little for Beckhoff and CODESYS, big for Siemens."""
     qos: Literal[0, 1] | None = None
     """Of `.../result` and `.../ack`; None = as in `[mqtt]`."""
-    results: int = Field(default=16, ge=1, le=1024)
+    results: int = Field(default=64, ge=1, le=1024)
     """Results that may wait for the PLC: to leave or, with `confirm`, for its `delivered`."""
     confirm: bool = False
     """The PLC says on `.../delivered` up to which result it is."""

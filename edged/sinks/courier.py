@@ -135,7 +135,6 @@ class Courier:
         for message in messages:
             if message.withheld and not safe:
                 message = message._replace(flat=message.withheld)
-            self._make_room(message)
             self._results.append((now, message))
         while self._results and len(self._flight) < link.window and not link.blocked:
             since, message = self._results.popleft()
@@ -148,19 +147,22 @@ class Courier:
                 self._drop("not_connected")
             elif message.qos:
                 self._out(mid, None, now)
-        self._results = deque(
-            (since, message)
-            for since, message in self._results
-            if not self._is_late(since, message, now)
-        )
+        waiting = [(at, m) for at, m in self._results if not self._is_late(at, m, now)]
+        self._results = deque(self._newest(waiting))
 
-    def _make_room(self, message: Message) -> None:
-        """Of a station whose PLC is slow the oldest result goes, not the newest."""
-        waiting = [m for m in self._results if m[1].station == message.station]
-        if message.station and len(waiting) >= message.limit:
-            self._results.remove(waiting[0])
-            self._drop("overrun")
-            self._observer.result_overrun(message.station)
+    def _newest(self, waiting: list[tuple[float, Message]]) -> list[tuple[float, Message]]:
+        """Of a station whose PLC or broker is slow the oldest results go, not the newest."""
+        room: dict[str, int] = {}
+        kept = []
+        for at, message in reversed(waiting):
+            left = room.setdefault(message.station, message.limit)
+            room[message.station] = left - 1
+            if left > 0:
+                kept.append((at, message))
+            else:
+                self._drop("overrun")
+                self._observer.result_overrun(message.station)
+        return kept[::-1]
 
     def _is_late(self, since: float, message: Message, now: float) -> bool:
         """Whether nobody wants it any more; then it is counted."""

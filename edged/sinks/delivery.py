@@ -52,7 +52,7 @@ class Message(NamedTuple):
     withheld: bytes = b""
     deadline_ns: int = 0
     qos: int = 1
-    limit: int = 16
+    limit: int = 1024
     station: str = ""
 
 

@@ -27,7 +27,7 @@ class Lane:
     station: str
     base: str
     qos: int
-    limit: int = 16
+    limit: int = 1024
     byte_order: Literal["little", "big"] | None = None
     """Of the struct; None = JSON."""
     triggered: bool = False

@@ -71,6 +71,7 @@ class MqttSink:
         self._writer = Writer(self._inbox, self._replay, observer, name)
         self._courier = Courier(config.prefix, self._replay, observer, name)
         self._states: dict[str, dict[str, Any]] = {}
+        self.set_state("offline")
         self._lanes: dict[str, Lane] = {}
         self._inlet: Inlet | None = None
         self._worker: Worker | None = None
@@ -123,7 +124,7 @@ class MqttSink:
         self._inlet = Inlet(list(self._lanes.values()), stations, self._observer, commands=known)
 
     def set_state(self, word: State) -> None:
-        """What `<prefix>/state` says from now on; nothing until the first call."""
+        """What `<prefix>/state` says from now on; `offline` until the first call."""
         self._states[f"{self._config.prefix}/state"] = {"st": word}
         self._inbox.wake()
 

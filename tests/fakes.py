@@ -187,6 +187,14 @@ class Ears(Waiting, Observer):
         self.units: list[int] = []
         self.batches: list[int] = []
         self.crashed: list[str] = []
+        self.overruns = 0
+        self.confirmed = 0
+
+    def result_overrun(self, station: str) -> None:
+        self.overruns += 1
+
+    def result_confirmed(self, station: str, seconds: float) -> None:
+        self.confirmed += 1
 
     def frame_captured(self, camera: str) -> None:
         with self.changed:
@@ -245,6 +253,10 @@ class Records(Waiting):
 
     def close(self) -> None:
         """Nothing to make durable."""
+
+    def wait(self, count: int) -> None:
+        """Until there are so many."""
+        self.until(lambda: len(self.all) >= count)
 
     @property
     def sequences(self) -> list[int]:

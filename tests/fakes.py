@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edged.core.errors import EngineError
+from edged.core.errors import CameraError, EngineError
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer
 from edged.core.protocols import Camera, HostedModel, Tuning
@@ -99,6 +99,50 @@ class FakeCamera:
     def close(self) -> None:
         """Count it."""
         self.closed += 1
+
+
+class StepCamera:
+    """FAKE camera of 500 pictures a second that stalls, and is lost, when it is told to."""
+
+    paced = False
+
+    def __init__(self) -> None:
+        self._going = threading.Event()
+        self._going.set()
+        self._lost = False
+        self._stop = threading.Event()
+
+    def stall(self) -> None:
+        """Deliver nothing from now on."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self._going.set()
+
+    def lose(self) -> None:
+        """Fail at the next read, and at each open from then on."""
+        self._lost = True
+
+    def open(self, stop: threading.Event) -> None:
+        """Ready at once, unless it is lost."""
+        if self._lost:
+            raise CameraError("The fake camera is unplugged.")
+        self._stop = stop
+
+    def read(self) -> Picture | None:
+        """The next picture."""
+        while not self._going.wait(0.01):
+            if self._stop.is_set():
+                return None
+        if self._stop.wait(0.002):
+            return None
+        if self._lost:
+            raise CameraError("The fake camera is unplugged.")
+        return Picture(picture(), time.monotonic_ns(), datetime.now(timezone.utc))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class FakeEngine:
@@ -187,8 +231,14 @@ class Ears(Waiting, Observer):
         self.units: list[int] = []
         self.batches: list[int] = []
         self.crashed: list[str] = []
+        self.triggers = 0
         self.overruns = 0
         self.confirmed = 0
+
+    def triggered(self, station: str, word: str) -> None:
+        with self.changed:
+            self.triggers += 1
+            self.changed.notify_all()
 
     def result_overrun(self, station: str) -> None:
         self.overruns += 1
@@ -325,7 +375,10 @@ class Line:
 
     def capture(self, camera: Camera, patience: float = 0.0) -> Capture:
         """Read a camera into the model, its answers into `records`."""
-        station = self.station(Rules("cam", "cam"))
+        return self.read(camera, self.station(Rules("cam", "cam")), patience)
+
+    def read(self, camera: Camera, station: Station, patience: float = 0.0) -> Capture:
+        """Read a camera for a station."""
         capture = Capture("cam", camera, station, self.crew, self.ears, patience)
         self._captures.append(capture)
         capture.start()
@@ -335,9 +388,10 @@ class Line:
         """A station that this host judges for, its answers into `records`."""
         publisher = Publisher([self.records], self.ears)
         offer = lambda job: self.host.offer("m", job)  # noqa: E731 - as the daemon binds it
-        return Station(rules, offer, publisher, self._next_sequence, self.ears, wake)
+        return Station(rules, offer, publisher, self.next_sequence, self.ears, wake)
 
-    def _next_sequence(self, camera: str) -> int:
+    def next_sequence(self, camera: str) -> int:
+        """The next number, as Sequences gives it."""
         self._number += 1
         return self._number
 

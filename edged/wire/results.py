@@ -56,22 +56,31 @@ def evaluation(inspection: Inspection) -> int:
 
 
 def full(inspection: Inspection) -> dict[str, Any]:
-    """The record as a nested object; `camera` and `seq` together are its key."""
+    """The record as a nested object; `station` and `seq` together are its key."""
     frame, outcome = inspection.frame, inspection.outcome
     record: dict[str, Any] = {
         "v": 1,
         "id": inspection.id,
-        "camera": frame.source,
+        "station": frame.source,
+        "camera": frame.camera or frame.source,
         "seq": frame.sequence,
         "captured_at": frame.captured_at.astimezone(timezone.utc).isoformat(),
         "simulated": frame.simulated,
         "st": COMPLETED if isinstance(outcome, Verdict) else FAILED,
         "eval": _EVALUATION[evaluation(inspection)],
+        "ok": inspection.ok,
+        "code": inspection.code,
     }
     if frame.name is not None:
         record["name"] = frame.name
+    if inspection.late_of:
+        record["late_of"] = inspection.late_of
     if (order := _order_of(inspection)) is not None:
         record["part"] = order.part
+    if (trigger := frame.trigger) is not None:
+        record["trigger"] = {"kind": trigger.kind, "part": trigger.part, "seq": trigger.sequence}
+    if inspection.engine:
+        record["engine"] = inspection.engine
     if inspection.model is not None:
         model = inspection.model
         record["model"] = {"name": model.name, "version": model.version, "sha256": model.sha256}

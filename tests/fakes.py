@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edged.core.errors import CameraError, EngineError
+from edged.core.errors import EngineError
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer
 from edged.core.protocols import Camera, HostedModel, Tuning
@@ -99,50 +99,6 @@ class FakeCamera:
     def close(self) -> None:
         """Count it."""
         self.closed += 1
-
-
-class StepCamera:
-    """FAKE camera of 500 pictures a second that stalls, and is lost, when it is told to."""
-
-    paced = False
-
-    def __init__(self) -> None:
-        self._going = threading.Event()
-        self._going.set()
-        self._lost = False
-        self._stop = threading.Event()
-
-    def stall(self) -> None:
-        """Deliver nothing from now on."""
-        self._going.clear()
-
-    def resume(self) -> None:
-        """Deliver again."""
-        self._going.set()
-
-    def lose(self) -> None:
-        """Fail at the next read, and at each open from then on."""
-        self._lost = True
-
-    def open(self, stop: threading.Event) -> None:
-        """Ready at once, unless it is lost."""
-        if self._lost:
-            raise CameraError("The fake camera is unplugged.")
-        self._stop = stop
-
-    def read(self) -> Picture | None:
-        """The next picture."""
-        while not self._going.wait(0.01):
-            if self._stop.is_set():
-                return None
-        if self._stop.wait(0.002):
-            return None
-        if self._lost:
-            raise CameraError("The fake camera is unplugged.")
-        return Picture(picture(), time.monotonic_ns(), datetime.now(timezone.utc))
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class FakeEngine:

@@ -24,8 +24,9 @@ from edged.pipeline.stations import Conditions, Stations
 from edged.sinks.mqtt import MqttSink
 from edged.wire import orders, results
 from tests.broker import Mosquitto
-from tests.fakes import FakeLoader, Line, StepCamera
+from tests.fakes import FakeLoader, Line
 from tests.plc import Plc
+from tests.step_camera import StepCamera
 
 
 class Box:
@@ -256,7 +257,7 @@ def test_commands_are_taken_from_a_broker_that_knows_who_sends_and_from_no_other
 def test_every_trigger_has_one_ending_while_camera_engine_and_broker_fail_at_random(
     tmp_path: Path,
 ) -> None:
-    told = storm(tmp_path, 600, seed=7)
+    told = storm(tmp_path, 300, seed=7)
     assert told["verdicts"] > 0
     assert told["timeout"] > 0
     assert told["results_sent"] > 0

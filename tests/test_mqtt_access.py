@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from edged.config import MqttConfig
 from edged.core.errors import SinkError
 from edged.sinks import access
-from tests.broker import Mosquitto, Subscriber, free_port, wait_until
+from tests.broker import Mosquitto, Subscriber, free_port, require_mosquitto, wait_until
 from tests.certificates import Papers, papers_of, tool
+from tests.plc import Plc
 from tests.test_mqtt_delivery import numbers, on_disk, publishing
+from tests.test_trigger_mqtt import box
 
 PASSWORD = "korrekt-Pferd-7"
 
@@ -200,3 +202,65 @@ def test_the_client_id_is_short_the_same_each_time_and_differs_by_prefix() -> No
     assert one == access.derived_id("plant/line1") != access.derived_id("plant/line2")
     assert len(one) <= 23
     assert one.startswith("edged-")
+
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+
+
+def test_the_shipped_access_list_gives_each_side_of_a_station_what_it_needs_and_no_more(
+    tmp_path: Path,
+) -> None:
+    users = ("edged", "plc", "mes", "operator")
+    passwords = tmp_path / "passwords"
+    passwords.write_text("".join(f"{user}:{PASSWORD}\n" for user in users), encoding="ascii")
+    command = [tool("mosquitto_passwd", "mosquitto"), "-U", str(passwords)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    lines = [f"password_file {passwords}", f"acl_file {SHIPPED / 'mosquitto.acl'}"]
+    secret = password_file(tmp_path, PASSWORD)
+    known: dict[str, Any] = {"username": "edged", "password_file": secret}
+    with (
+        Mosquitto(lines, anonymous=False) as broker,
+        Plc(broker.port, "edged/s1", username="plc", password=PASSWORD) as plc,
+        Plc(broker.port, "edged/s1", username="mes", password=PASSWORD) as mes,
+        Plc(broker.port, "edged/s1", username="operator", password=PASSWORD) as operator,
+        box(tmp_path / "state", broker.port, **known),
+    ):
+        plc.wait_state("ready")
+        for stranger in (plc, mes):
+            stranger.send("cmd", {"cmd": "stop"})
+        mes.trigger(1, "FROM-MES")
+        operator.trigger(2, "FROM-OPERATOR")
+        plc.trigger(3)
+        assert plc.wait("result", 1)[0]["seq"] == 3
+        assert [r["part"] for r in mes.wait("full", 1)] == ["P"]
+        operator.send("cmd", {"cmd": "stop", "id": "7"})
+        assert operator.wait("cmd/reply", 1)[0]["id"] == "7"
+        assert operator.wait_state("halted")["op"] == 2
+        assert plc.got("full") == []
+        assert mes.got("result") == operator.got("result") == []
+
+
+@pytest.mark.parametrize("name", ["mosquitto.conf", "mosquitto-tls.conf"])
+def test_the_shipped_settings_of_the_broker_are_taken_by_it(
+    tmp_path: Path, papers: Papers, passwords: Path, name: str
+) -> None:
+    text = (SHIPPED / name).read_text(encoding="utf-8")
+    port = free_port()
+    for old, new in (
+        ("listener 1883", f"listener {port}"),
+        ("listener 8883", f"listener {port} 127.0.0.1"),
+        ("/etc/mosquitto/certs/ca.pem", str(papers.ca)),
+        ("/etc/mosquitto/certs/broker.pem", str(papers.server)),
+        ("/etc/mosquitto/certs/broker.key", str(papers.server_key)),
+        ("/etc/mosquitto/passwords", str(passwords)),
+        ("/etc/mosquitto/edged.acl", str(SHIPPED / "mosquitto.acl")),
+        ("/var/lib/mosquitto/", f"{tmp_path}/"),
+    ):
+        text = text.replace(old, new)
+    conf = tmp_path / "m.conf"
+    # Run by root it would become `mosquitto`, who cannot read the test's folders.
+    conf.write_text(text + "\nuser root\n", encoding="utf-8")
+    with subprocess.Popen([require_mosquitto(), "-c", str(conf)]) as process:
+        assert wait_until(lambda: process.poll() is not None or listens(port))
+        assert process.poll() is None
+        process.terminate()

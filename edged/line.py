@@ -101,6 +101,7 @@ class Line:
                 self.stations.wake,
             )
             conditions = Conditions(judge.hosted, judge.recipe, keeps)
+            _warn_of_latency(config, cameras[config.camera])
             interval = config.interval if config.trigger == "interval" else 0.0
             self.stations.add(station, conditions, interval)
             camera = cameras[config.camera]
@@ -154,6 +155,17 @@ def _rules(config: StationConfig) -> Rules:
         config.results,
         config.confirm,
     )
+
+
+def _warn_of_latency(station: StationConfig, camera: CameraConfig) -> None:
+    late = isinstance(camera, OpenCvCamera) and "://" in str(camera.source)
+    if late and station.trigger in ("mqtt", "grpc", "interval"):
+        log.warning(
+            "station %s: pictures of a network stream arrive after their exposure, by as much as "
+            "its latency; one from before the trigger may be taken for the part's. Use a camera "
+            "with a trigger of its own where that matters.",
+            station.name,
+        )
 
 
 def open_camera(camera: CameraConfig) -> Camera:

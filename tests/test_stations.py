@@ -166,3 +166,11 @@ def test_a_stop_answers_whoever_still_waits() -> None:
         found = waiting.result(PATIENCE)
         assert isinstance(found.outcome, NoVerdict)
         assert found.outcome.reason is Reason.SHUTDOWN
+
+
+def test_a_camera_that_never_comes_up_is_an_error_and_no_start_that_lasts_for_ever() -> None:
+    with place() as made:
+        made.camera.lose()
+        made.said.wait("error", Reason.CAMERA_LOST.code)
+    states = [state for _, state, _ in made.said.all]
+    assert states[-1] is S.ERROR

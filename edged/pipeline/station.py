@@ -86,7 +86,7 @@ class Station:
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._unconfirmed = Unconfirmed(rules, observer)
         self._pace = threading.Semaphore(WINDOW)
-        self._camera_up = False
+        self._camera_up = self._camera_known = False
         self._closed = False
 
     @property
@@ -98,6 +98,11 @@ class Station:
     def camera_up(self) -> bool:
         """Whether the camera delivers."""
         return self._camera_up
+
+    @property
+    def camera_known(self) -> bool:
+        """Whether the camera has come up or failed to; before, nobody can say."""
+        return self._camera_known
 
     @property
     def in_hand(self) -> int:
@@ -163,7 +168,7 @@ class Station:
 
     def camera(self, up: bool, detail: str) -> None:
         """The camera delivers, or is gone: what waits for a picture gets none. Capture thread."""
-        self._camera_up = up
+        self._camera_up, self._camera_known = up, True
         if not up:
             self._end_waiting(Reason.CAMERA_LOST, detail)
 

@@ -53,8 +53,6 @@ class _Place:
     halted: bool = False
     state: StationState = StationState.PREOPERATIONAL
     said: tuple[str, int] = ("", -1)
-    seen: bool = False
-    """The camera has delivered once: from then on its absence is a loss."""
     next_order: float = 0.0
     orders: int = 0
     name: str = field(init=False)
@@ -189,7 +187,6 @@ class Stations:
     def _watch(self, place: _Place) -> None:
         """Move the state to where the conditions are, and say so when it changed."""
         station = place.station
-        place.seen = place.seen or station.camera_up
         refusal = self._refusal(place)
         station.refusal = refusal
         while (event := _next_event(place, refusal)) is not None:
@@ -219,7 +216,8 @@ def _next_event(place: _Place, refusal: tuple[Reason, str] | None) -> StationEve
     """The next step from the present state to the one that the conditions ask for."""
     state, reason = place.state, refusal[0] if refusal else None
     if state is StationState.PREOPERATIONAL:
-        return _E.INITIALIZE if place.seen or reason is Reason.HALTED else None
+        known = place.station.camera_known or reason is Reason.HALTED
+        return _E.INITIALIZE if known else None
     if reason is Reason.HALTED:
         return None if state is StationState.HALTED else _E.HALT
     if state is StationState.HALTED:

@@ -12,6 +12,7 @@ that was judged and found good; whoever reads nothing else is still safe.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import timezone
 from typing import Any
 
@@ -50,13 +51,17 @@ def evaluation(inspection: Inspection) -> int:
     return NOT_OK if inspection.outcome.is_anomalous else OK
 
 
-def full(inspection: Inspection) -> dict[str, Any]:
-    """The record as a nested object; `camera` and `seq` together are its key."""
+def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record as a nested object; `station` and `seq` together are its key.
+
+    image: what the archive knows of the picture: `sha256` of its pixels, `height`, `width`.
+    """
     frame, outcome = inspection.frame, inspection.outcome
     record: dict[str, Any] = {
         "v": 1,
         "id": inspection.id,
-        "camera": frame.source,
+        "station": frame.source,
+        "camera": frame.camera or frame.source,
         "seq": frame.sequence,
         "captured_at": frame.captured_at.astimezone(timezone.utc).isoformat(),
         "simulated": frame.simulated,
@@ -66,10 +71,18 @@ def full(inspection: Inspection) -> dict[str, Any]:
     if frame.name is not None:
         record["name"] = frame.name
     if frame.trigger is not None:
-        record["part"] = frame.trigger.part
+        trigger = frame.trigger
+        record["part"] = trigger.part
+        record["trigger"] = {"part": trigger.part, "seq": trigger.sequence, "kind": trigger.kind}
+    if inspection.late_of:
+        record["late_of"] = inspection.late_of
+    if image is not None:
+        record["image"] = dict(image)
     if inspection.model is not None:
         model = inspection.model
         record["model"] = {"name": model.name, "version": model.version, "sha256": model.sha256}
+    if inspection.engine:
+        record["engine"] = inspection.engine
     if isinstance(outcome, Verdict):
         record["score"] = outcome.score
         record["threshold"] = outcome.threshold

@@ -35,12 +35,14 @@ from edged.ops.systemd import Notifier
 from edged.pipeline.host import Host
 from edged.pipeline.hosting import Hosting
 from edged.pipeline.publish import Publisher
+from edged.sections.archive import ARCHIVE
 from edged.store.claim import claim
 from edged.store.sequences import Sequences
 from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
     from edged.agent.server import Doors
+    from edged.sinks.archive import Archive
     from edged.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class App:
         self._line: Line | None = None
         self._notifier = Notifier()
         self._failed = ""
+        self._archive: Archive | None = None
         self._mqtt: MqttSink | None = None
         self._doors: Doors | None = None
         self._failed_since: dict[str, float] = {}
@@ -186,6 +189,8 @@ class App:
                 self._crew,
                 self._deadline,
                 lambda done: metrics.rest_request(done.operation, done.code, done.seconds),
+                self._archive,
+                {station.name: station.follows for station in config.all_stations},
             )
             try:
                 lookout.start()
@@ -202,6 +207,12 @@ class App:
     ) -> list[Sink]:
         config = self._config
         sinks: list[Sink] = []
+        if config.archive:
+            from edged.sinks.archive import Archive
+
+            place, deadline = config.state_dir / ARCHIVE, self._deadline
+            self._archive = Archive(config.archive, place, self._crew, observer, deadline)
+            sinks.append(self._archive)
         if config.grpc:
             from edged.agent.results import ResultsStream
             from edged.agent.server import Doors

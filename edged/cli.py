@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from edged import __version__, keeper
+from edged import __version__, keeper, tracer
 from edged.core.errors import ConfigError, EdgedError, InvalidInput
 from edged.core.names import Engine
 from edged.printing import Bar, print_report
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_training(commands)
     keeper.add_commands(commands)
+    tracer.add_commands(commands)
     _add_compile(commands)
     detect = commands.add_parser("detect", help="judge pictures")
     detect.add_argument("model", type=Path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -22,6 +22,7 @@ from edged.config import Quotas, RestConfig, split_address
 from edged.control import imports, models, packaging, trainings
 from edged.control.audit import AuditLog
 from edged.control.chain import Chain, Done
+from edged.control.labels import Desk
 from edged.control.revival import Revival
 from edged.control.server import RestServer
 from edged.control.service import Service
@@ -29,7 +30,7 @@ from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
 from edged.core.lifecycle import SERVING, ModelStatus
-from edged.core.protocols import HostedModel
+from edged.core.protocols import HostedModel, Journal
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
@@ -174,7 +175,10 @@ class Lookout:
         crew: Crew,
         deadline: Deadline,
         tell: Callable[[Done], None],
+        journal: Journal | None = None,
+        followed: Mapping[str, str] | None = None,
     ) -> None:
+        """journal: the archive, for labels. followed: of each station, the project's models."""
         self._config = config
         self._quotas = quotas
         self._state = state
@@ -182,6 +186,8 @@ class Lookout:
         self._crew = crew
         self._deadline = deadline
         self._tell = tell
+        self._journal = journal
+        self._followed = followed or {}
         self._stack = ExitStack()
         self._woken: list[threading.Event] = []
         self._job: TrainingJob | None = None
@@ -242,17 +248,22 @@ class Lookout:
         scratch.empty()
         stack.callback(scratch.empty)
         s3 = S3Service(config.s3_endpoint, config.s3_region) if config.s3 else None
+        catalog, buckets, journal = Catalog(database), Buckets(root, s3), self._journal
+        desk = None
+        if journal is not None:
+            desk = Desk(catalog, buckets, self._quotas, journal, self._followed)
         service = Service(
-            Catalog(database),
+            catalog,
             Models(database),
             Jobs(database),
-            Buckets(root, s3),
+            buckets,
             HostedModels(self._host, self._state, config.units),
             folder,
             Keyring(self._state / "keyring.json"),
             scratch,
             partial(database.on_commit, self._wake),  # who is woken must see what there is to do
             self._quotas,
+            labels=desk,
         )
         return service, Credentials(self._state / "credentials.json")
 

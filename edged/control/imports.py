@@ -14,9 +14,10 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from edged.control.service import Service
+from edged.control.service import Service, Shelf
 from edged.core.errors import BadDataset, EdgedError
 from edged.store.buckets import Limit, split
 from edged.store.catalog import Entry, Pending
@@ -72,37 +73,59 @@ def _end(service: Service, work: Pending, status: str, message: str, entries: li
 def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Entry]:
     """The checked entries of a piece of work. Raises an EdgedError that names the line."""
     quotas = service.quotas
-    stored: set[str] = set()
-    home: str | None = None
     if "manifest" in facts:
         place = facts["manifest"]
         bucket, key = str(place["Bucket"]), str(place["Key"])
-        name = f"s3://{bucket}/{key}"
         limit = Limit(quotas.manifest_bytes, LONGEST_BYTES)
         lines = service.buckets.bucket(bucket).lines(key, place.get("VersionId"), limit)
-    else:
-        name = "Changes"
-        changes = facts["changes"].encode("utf-8", "surrogateescape")
-        if BASE64.fullmatch(changes):
-            raise BadDataset("Changes: is base64 twice: give the SDK the lines as they are.")
-        lines = iter(changes.split(b"\n"))
-        known = service.catalog.sources(work.dataset)
-        stored = set(known)
-        home = split(known[0])[0] if known else None
-    most = quotas.train_images if work.type == "train" else quotas.test_images
+        most = quotas.train_images if work.type == "train" else quotas.test_images
+        return _checked(lines, f"s3://{bucket}/{key}", Known(set(), None, most, work.type), True)
+    changes = facts["changes"].encode("utf-8", "surrogateescape")
+    if BASE64.fullmatch(changes):
+        raise BadDataset("Changes: is base64 twice: give the SDK the lines as they are.")
+    had = known(service, work.dataset, work.type)
+    return _checked(iter(changes.split(b"\n")), "Changes", had, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a data set has already: its pictures, their bucket, and how many it may have."""
+
+    stored: set[str]
+    home: str | None
+    most: int
+    type: str
+
+
+def known(service: Shelf, dataset: int, kind: str) -> Known:
+    """What a data set of that type has already."""
+    sources = service.catalog.sources(dataset)
+    quotas = service.quotas
+    most = quotas.train_images if kind == "train" else quotas.test_images
+    return Known(set(sources), split(sources[0])[0] if sources else None, most, kind)
+
+
+def checked_line(line: str, name: str, had: Known) -> Entry:
+    """The entry of one line of an update, by the rules of all. Raises BadDataset."""
+    return _checked(iter([line.encode()]), name, had, once=False)[0]
+
+
+def _checked(lines: Iterator[bytes], name: str, had: Known, once: bool) -> list[Entry]:
+    """once: a picture may stand once. Raises an EdgedError that names the line."""
+    home = had.home
     found: dict[str, tuple[int, Entry]] = {}
     new = 0
     for number, entry, references in _parsed(lines, name):
         home = _same_bucket(references, home, f"{name}:{number}")
-        if entry.source in found and "manifest" in facts:
+        if entry.source in found and once:
             raise BadDataset(
                 f"{name}:{number}: {entry.source} stands in line {found[entry.source][0]} already; "
                 "every picture may stand once: remove one of the lines."
             )
-        new += entry.source not in stored and entry.source not in found
-        if len(stored) + new > most:
+        new += entry.source not in had.stored and entry.source not in found
+        if len(had.stored) + new > had.most:
             raise BadDataset(
-                f"{name}:{number}: more than the {most} pictures that a {work.type} dataset may "
+                f"{name}:{number}: more than the {had.most} pictures that a {had.type} dataset may "
                 "have."
             )
         found[entry.source] = (number, entry)

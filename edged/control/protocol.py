@@ -13,13 +13,14 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 from edged.control.api import OPERATIONS, PREFIX, Operation
+from edged.control.own import OWN_OPERATIONS, OWN_PREFIX
 from edged.control.shapes import ListOf, sentence
 from edged.core.errors import EdgedError, InvalidInput, QuotaExceeded, Resource
 
@@ -66,11 +67,14 @@ def route(method: str, path: str) -> tuple[Operation, dict[str, str]]:
     The path is split before it is decoded: an ARN in it brings encoded slashes of its own. A
     client that does not encode them is understood, too.
     """
-    if path.startswith(TAGS_PATH):
+    patterns = _PATTERNS
+    if path.startswith(f"{OWN_PREFIX}/"):
+        patterns, segments = _OWN_PATTERNS, path.removeprefix(f"{OWN_PREFIX}/").split("/")
+    elif path.startswith(TAGS_PATH):
         segments = ["tags", path[len(TAGS_PATH) :]]
     else:
         segments = path.removeprefix(PREFIX + "/").split("/") if path.startswith(PREFIX) else []
-    for operation, pattern in _PATTERNS:
+    for operation, pattern in patterns:
         if operation.method == method and len(pattern) == len(segments):
             values = _matched(pattern, segments)
             if values is not None:
@@ -78,7 +82,11 @@ def route(method: str, path: str) -> tuple[Operation, dict[str, str]]:
     raise UnknownOperation(f"{method} {path[:200]} is no operation of this service.")
 
 
-_PATTERNS = [(each, each.path.removeprefix("/").split("/")) for each in OPERATIONS]
+def _split(operations: Sequence[Operation]) -> list[tuple[Operation, list[str]]]:
+    return [(each, each.path.removeprefix("/").split("/")) for each in operations]
+
+
+_PATTERNS, _OWN_PATTERNS = _split(OPERATIONS), _split(OWN_OPERATIONS)
 
 
 def _matched(pattern: list[str], segments: list[str]) -> dict[str, str] | None:

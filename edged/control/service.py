@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from edged import imaging
 from edged.control.protocol import SERVICE
 from edged.core.errors import BadImage, InvalidInput, NotFound, Resource
-from edged.core.protocols import HostedModel
+from edged.core.protocols import HostedModel, Labels
 from edged.core.types import Image, Inspection
 from edged.sections import Quotas
 from edged.store.buckets import Buckets
@@ -58,6 +58,22 @@ class Hosting(Protocol):
         """Judge one picture; see core.protocols.ModelHost.detect."""
 
 
+class Shelf(Protocol):
+    """What data sets alone need: a part of Service."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Of projects and data sets."""
+
+    @property
+    def buckets(self) -> Buckets:
+        """Where pictures lie."""
+
+    @property
+    def quotas(self) -> Quotas:
+        """What data sets may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The parts that operations need. `wake`: there is new work in the catalog's pending."""
@@ -74,6 +90,8 @@ class Service:
     wake: Callable[[], None]
     quotas: Quotas = field(default_factory=Quotas)
     now: Callable[[], float] = time.time
+    labels: Labels | None = None
+    """Of the archive; None = there is none."""
 
 
 @dataclass(frozen=True, slots=True)

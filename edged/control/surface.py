@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.control import datasets, detection, models, packaging, projects, tags
+from edged.control import datasets, detection, labels, models, packaging, projects, tags
 from edged.control.chain import Behaviour
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -28,4 +28,5 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "TagResource": tags.add,
     "UntagResource": tags.remove,
     "ListTagsForResource": tags.list_all,
+    "LabelInspection": labels.label,
 }

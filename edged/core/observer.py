@@ -69,6 +69,15 @@ class Observer:
     def sink_dropped(self, sink: str, policy: str) -> None:
         """A sink let go of a message, by a stated policy (sink thread)."""
 
+    def archive_kept(self, pictures: int, size: int, state: int) -> None:
+        """The archive has so many pictures of `size` bytes (its thread).
+
+        state: 0 = as configured, 1 = the disk has room for rejects only, 2 = for no picture.
+        """
+
+    def archive_dropped(self, policy: str) -> None:
+        """The archive let go of a picture or record, or took none (its thread or a unit's)."""
+
     def request_done(self, method: str, code: str, seconds: float) -> None:
         """A front door answered a request (doors thread)."""
 

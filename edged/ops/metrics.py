@@ -124,6 +124,7 @@ class Metrics(Observer):
         self._connected = _Series[str, Gauge](self.sink_connected.labels, "other")
         self._pubacks = _pairs(self.sink_puback)
         self._let_go = _pairs(self.outbox_dropped)
+        self._losses = _Series[str, Counter](self.archive_losses.labels, "other")
         self._requests = _pairs(self.grpc_requests)
         self._request_seconds = _Series[str, Histogram](self.grpc_request_seconds.labels, "other")
         self._rest = _pairs(self.rest_requests)
@@ -196,6 +197,14 @@ class Metrics(Observer):
         self.sink_connected = gauge("sink_connected", "1 while the far end is there.", "sink")
         self.sink_puback = count(
             "sink_puback", "Answers of the far end, one per record.", "sink", "reason"
+        )
+        self.archive_pictures = gauge("archive_pictures", "Pictures that the archive keeps.")
+        self.archive_bytes = gauge("archive_bytes", "Size of the archive's pictures.")
+        self.archive_thinning = gauge(
+            "archive_thinning", "By free disk: 0 none, 1 rejects only are kept, 2 no new picture."
+        )
+        self.archive_losses = count(
+            "archive_dropped", "What the archive let go of or could not take.", "policy"
         )
         self.grpc_requests = count(
             "grpc_requests", "Requests answered, by status code.", "method", "code"
@@ -322,6 +331,16 @@ class Metrics(Observer):
     def sink_dropped(self, sink: str, policy: str) -> None:
         """Count a message a sink let go of."""
         self._let_go[sink, policy].inc()
+
+    def archive_kept(self, pictures: int, size: int, state: int) -> None:
+        """Note what the archive has, and what the free disk lets it keep."""
+        self.archive_pictures.set(pictures)
+        self.archive_bytes.set(size)
+        self.archive_thinning.set(state)
+
+    def archive_dropped(self, policy: str) -> None:
+        """Count something that the archive has no longer, or never had."""
+        self._losses[policy].inc()
 
     def request_done(self, method: str, code: str, seconds: float) -> None:
         """Count a request and its time."""

@@ -306,6 +306,16 @@ class Buckets:
             return S3Bucket(name, self._client)
         raise NotFound(f"Bucket {name}: there is no folder {path} on this box: make it.")
 
+    def make(self, name: str) -> None:
+        """Have a folder of that name unless the bucket is there. Raises BucketError."""
+        try:
+            if self._client is None:
+                (self._root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BucketError(
+                f"Bucket {name}: its folder {self._root / name} cannot be made ({error.strerror})."
+            ) from error
+
 
 def _client(service: S3Service) -> Any:
     try:

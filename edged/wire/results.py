@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from datetime import timezone
 from typing import Any, Literal
 
@@ -55,8 +56,11 @@ def evaluation(inspection: Inspection) -> int:
     return NOT_OK if inspection.outcome.is_anomalous else OK
 
 
-def full(inspection: Inspection) -> dict[str, Any]:
-    """The record as a nested object; `station` and `seq` together are its key."""
+def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record as a nested object; `station` and `seq` together are its key.
+
+    image: what the archive knows of the picture: `sha256` of its pixels, `height`, `width`.
+    """
     frame, outcome = inspection.frame, inspection.outcome
     record: dict[str, Any] = {
         "v": 1,
@@ -81,9 +85,13 @@ def full(inspection: Inspection) -> dict[str, Any]:
         record["trigger"] = {"kind": trigger.kind, "part": trigger.part, "seq": trigger.sequence}
     if inspection.engine:
         record["engine"] = inspection.engine
+    if image is not None:
+        record["image"] = dict(image)
     if inspection.model is not None:
         model = inspection.model
         record["model"] = {"name": model.name, "version": model.version, "sha256": model.sha256}
+    if inspection.engine:
+        record["engine"] = inspection.engine
     if isinstance(outcome, Verdict):
         record["score"] = outcome.score
         record["threshold"] = outcome.threshold

@@ -107,6 +107,9 @@ class Metrics(Observer):
         self._changes = _Series[str, Counter](self.engine_changes.labels, "other")
         self._refusals = _Series[str, Counter](self.engine_refusals.labels, "other")
         self._rows = _Series[str, Gauge](self.outbox_rows.labels, "other")
+        self._bytes = _Series[str, Gauge](self.outbox_bytes.labels, "other")
+        self._oldest = _Series[str, Gauge](self.outbox_oldest.labels, "other")
+        self._confirmed = _Series[str, Counter](self.outbox_confirmed.labels, "other")
         self._connected = _Series[str, Gauge](self.sink_connected.labels, "other")
         self._pubacks = _pairs(self.sink_puback)
         self._let_go = _pairs(self.outbox_dropped)
@@ -158,6 +161,13 @@ class Metrics(Observer):
     def _make_far_end_metrics(self) -> None:
         count, gauge = self._counter, self._gauge
         self.outbox_rows = gauge("outbox_rows", "Records not yet acknowledged.", "sink")
+        self.outbox_bytes = gauge("outbox_bytes", "Bytes of the records on disk.", "sink")
+        self.outbox_oldest = gauge(
+            "outbox_oldest_age_seconds", "Age of the oldest record on disk.", "sink"
+        )
+        self.outbox_confirmed = count(
+            "outbox_confirmed", "Records that their receivers confirmed.", "sink"
+        )
         self.outbox_dropped = count(
             "outbox_dropped", "Messages that a sink let go of, by policy.", "sink", "policy"
         )
@@ -256,6 +266,15 @@ class Metrics(Observer):
     def sink_backlog(self, sink: str, rows: int) -> None:
         """Note how many records wait."""
         self._rows[sink].set(rows)
+
+    def sink_outbox(self, sink: str, size: int, age: float) -> None:
+        """Note what lies on disk."""
+        self._bytes[sink].set(size)
+        self._oldest[sink].set(age)
+
+    def sink_confirmed(self, sink: str, records: int) -> None:
+        """Count confirmed records."""
+        self._confirmed[sink].inc(records)
 
     def sink_delivered(self, sink: str, reason: str) -> None:
         """Count an answer of the far end."""

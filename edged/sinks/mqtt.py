@@ -21,6 +21,7 @@ from edged.core.observer import Observer
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline, Worker
 from edged.sinks.access import read
+from edged.sinks.bounds import Bounds
 from edged.sinks.courier import OFFLINE, Courier, State
 from edged.sinks.delivery import Inbox, Message, Replay, Writer
 from edged.sinks.dialling import Dialler
@@ -62,8 +63,8 @@ class MqttSink:
         self._deadline = deadline
         self._name = name
         self._inbox = Inbox()
-        self._outbox = Outbox(outbox_path, config.max_rows)
-        self._replay = Replay(self._outbox)
+        self._outbox = Outbox(outbox_path, Bounds.of(config))
+        self._replay = Replay(self._outbox, config.replay_rate, seconds=config.confirm_seconds)
         self._writer = Writer(self._inbox, self._replay, observer, name)
         self._courier = Courier(config.prefix, config.qos, self._replay, observer, name)
         self._state: State = "offline"

@@ -87,6 +87,11 @@ def full(inspection: Inspection) -> dict[str, Any]:
     return record
 
 
+def number(record: bytes) -> int:
+    """The `seq` of a record that `full` made."""
+    return int(json.loads(record)["seq"])
+
+
 def flat(inspection: Inspection) -> bytes:
     """The PLC's form, at most FLAT_BYTES bytes.
 

@@ -189,6 +189,7 @@ class Ears(Waiting, Observer):
         self.crashed: list[str] = []
         self.triggers = 0
         self.overruns = 0
+        self.backlog = 0
         self.confirmed = 0
 
     def triggered(self, station: str, word: str) -> None:
@@ -200,7 +201,14 @@ class Ears(Waiting, Observer):
         self.overruns += 1
 
     def result_confirmed(self, station: str, seconds: float) -> None:
-        self.confirmed += 1
+        with self.changed:
+            self.confirmed += 1
+            self.changed.notify_all()
+
+    def sink_backlog(self, sink: str, rows: int) -> None:
+        with self.changed:
+            self.backlog = rows
+            self.changed.notify_all()
 
     def frame_captured(self, camera: str) -> None:
         with self.changed:

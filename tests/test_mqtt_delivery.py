@@ -205,7 +205,7 @@ def test_records_nobody_listens_to_are_kept_and_arrive_once_somebody_does(tmp_pa
                 station.heard.wait(lambda heard: heard.backlog == 0)
             assert numbers(found) == list(range(1, 61))
             assert station.heard.delivered["success"] == 60
-            assert not station.heard.dropped["outbox_full"]
+            assert not station.heard.dropped["rows"]
     assert on_disk(outbox) == []
 
 
@@ -311,7 +311,7 @@ def test_a_full_outbox_lets_the_oldest_records_go_and_counts_them(tmp_path: Path
     with Mosquitto(started=False) as broker:
         with publishing(outbox, broker.port, max_rows=100) as station:
             station.accept(range(1, 251))
-            station.heard.wait(lambda heard: heard.dropped["outbox_full"] == 150)
+            station.heard.wait(lambda heard: heard.dropped["rows"] == 150)
             station.heard.wait(lambda heard: heard.backlog == 100)
         broker.start()
         with Subscriber(broker.port, "edged/+/full") as mes:

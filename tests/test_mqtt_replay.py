@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edged.sinks.delivery import Replay
-from edged.sinks.outbox import Outbox, Row
+from edged.sinks.outbox import Outbox
+from edged.sinks.rows import Record, Row
 
 
 def test_a_record_that_follows_a_returning_subscriber_does_not_overtake_held_ones(
@@ -14,7 +15,7 @@ def test_a_record_that_follows_a_returning_subscriber_does_not_overtake_held_one
     outbox = Outbox(tmp_path / "o.sqlite")
     outbox.open()
     replay = Replay(outbox)
-    replay.store([("a", b"1"), ("a", b"2"), ("a", b"3"), ("b", b"1")])
+    replay.store([Record("a", b"1"), Record("a", b"2"), Record("a", b"3"), Record("b", b"1")])
     replay.restart()
     arrived: list[tuple[str, bytes]] = []
     listening = False
@@ -50,7 +51,7 @@ def test_a_long_backlog_on_hold_is_passed_over_in_portions_that_let_results_in_b
 ) -> None:
     outbox = Counted(tmp_path / "o.sqlite")
     outbox.open()
-    outbox.append([("held", b"1")] * 20_000 + [("wanted", b"1")])
+    outbox.append([Record("held", b"1")] * 20_000 + [Record("wanted", b"1")])
     replay = Replay(outbox)
     replay.restart()
     first = replay.next(0)

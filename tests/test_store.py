@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edged.sinks.bounds import Bounds
 from edged.sinks.outbox import Outbox
+from edged.sinks.rows import Record
 from edged.store.sequences import Sequences
 
 COUNTER = """
@@ -54,7 +56,7 @@ def test_sequence_numbers_never_repeat_after_kill_9(tmp_path: Path) -> None:
 def test_records_wait_on_disk_in_order_until_they_are_acknowledged(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "o.sqlite")
     outbox.open()
-    seqs = list(outbox.append([("t", b"1"), ("t", b"2"), ("t", b"3")]).seqs)
+    seqs = list(outbox.append([Record("t", b"1"), Record("t", b"2"), Record("t", b"3")]).seqs)
     outbox.acknowledge(seqs[:1])
     outbox.close()
     again = Outbox(tmp_path / "o.sqlite")
@@ -65,10 +67,10 @@ def test_records_wait_on_disk_in_order_until_they_are_acknowledged(tmp_path: Pat
 
 
 def test_a_full_outbox_lets_the_oldest_go_and_says_how_many(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "o.sqlite", max_rows=3)
+    outbox = Outbox(tmp_path / "o.sqlite", Bounds(rows=3))
     outbox.open()
-    outbox.append([("t", b"1"), ("t", b"2"), ("t", b"3")])
-    assert outbox.append([("t", b"4"), ("t", b"5")]).dropped == 2
+    outbox.append([Record("t", b"1"), Record("t", b"2"), Record("t", b"3")])
+    assert outbox.append([Record("t", b"4"), Record("t", b"5")]).dropped["rows"] == 2
     assert [row.payload for row in outbox.pending(0, 10)] == [b"3", b"4", b"5"]
     outbox.close()
 
@@ -78,7 +80,7 @@ def test_a_damaged_outbox_is_moved_aside_and_a_new_one_serves(tmp_path: Path) ->
     path.write_bytes(b"this is no database" * 1000)
     outbox = Outbox(path)
     outbox.open()
-    outbox.append([("t", b"1")])
+    outbox.append([Record("t", b"1")])
     assert outbox.count == 1
     outbox.close()
     assert list(tmp_path.glob("*damaged*"))

@@ -157,6 +157,26 @@ def test_a_station_that_talks_in_structs_takes_and_gives_64_bytes(tmp_path: Path
     assert part.rstrip(b"\0") == b"P-1"
 
 
+def test_what_the_receivers_confirm_is_forgotten_and_nothing_before(tmp_path: Path) -> None:
+    with (
+        Mosquitto() as broker,
+        Plc(broker.port, "edged/s1") as plc,
+        box(tmp_path, broker.port, confirm=True) as made,
+    ):
+        plc.wait_state("ready")
+        for number in (1, 2):
+            plc.trigger(number)
+            plc.wait("result", number)
+        records = plc.wait("full", 2)
+        plc.send("delivered", {"seq": 2})
+        made.line.ears.until(lambda: made.line.ears.confirmed == 2)
+        made.line.ears.until(lambda: made.line.ears.backlog == 2)
+        plc.send("delivered", {"rec": records[0]["seq"]})
+        made.line.ears.until(lambda: made.line.ears.backlog == 1)
+        plc.send("delivered", {"rec": records[1]["seq"]})
+        made.line.ears.until(lambda: made.line.ears.backlog == 0)
+
+
 @pytest.mark.parametrize(
     "payload",
     [

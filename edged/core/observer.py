@@ -63,6 +63,15 @@ class Observer:
     def sink_backlog(self, sink: str, rows: int) -> None:
         """Records accepted by a sink and not yet acknowledged by its far end (sink thread)."""
 
+    def sink_outbox(self, sink: str, size: int, age: float) -> None:
+        """The records on disk: bytes, and seconds since the oldest came, each second (sink thread).
+
+        The seconds are those that the box was up.
+        """
+
+    def sink_confirmed(self, sink: str, records: int) -> None:
+        """Receivers have confirmed so many records, which are forgotten now (sink thread)."""
+
     def sink_delivered(self, sink: str, reason: str) -> None:
         """The far end answered for one record: `success`, `no_subscriber`, ... (sink thread)."""
 

@@ -113,7 +113,7 @@ class Metrics(Observer):
         self._stations = _Series[str, _StationSeries](lambda n: _StationSeries(self, n), "other")
         self._triggers = _pairs(self.triggers)
         self._overruns = _Series[str, Counter](self.overruns.labels, "other")
-        self._confirmed = _Series[str, Histogram](self.confirm_seconds.labels, "other")
+        self._confirm_times = _Series[str, Histogram](self.confirm_seconds.labels, "other")
         self._states = _Series[str, Gauge](self.station_states.labels, "other")
         self._links = _Series[str, _Link](lambda n: _Link(self, n), "other")
         self._units = _Series[str, Gauge](self.units.labels, "other")
@@ -121,6 +121,9 @@ class Metrics(Observer):
         self._changes = _Series[str, Counter](self.engine_changes.labels, "other")
         self._refusals = _Series[str, Counter](self.engine_refusals.labels, "other")
         self._rows = _Series[str, Gauge](self.outbox_rows.labels, "other")
+        self._bytes = _Series[str, Gauge](self.outbox_bytes.labels, "other")
+        self._oldest = _Series[str, Gauge](self.outbox_oldest.labels, "other")
+        self._confirmed = _Series[str, Counter](self.outbox_confirmed.labels, "other")
         self._connected = _Series[str, Gauge](self.sink_connected.labels, "other")
         self._pubacks = _pairs(self.sink_puback)
         self._let_go = _pairs(self.outbox_dropped)
@@ -191,6 +194,13 @@ class Metrics(Observer):
     def _make_far_end_metrics(self) -> None:
         count, gauge = self._counter, self._gauge
         self.outbox_rows = gauge("outbox_rows", "Records not yet acknowledged.", "sink")
+        self.outbox_bytes = gauge("outbox_bytes", "Bytes of the records on disk.", "sink")
+        self.outbox_oldest = gauge(
+            "outbox_oldest_age_seconds", "Age of the oldest record on disk.", "sink"
+        )
+        self.outbox_confirmed = count(
+            "outbox_confirmed", "Records that their receivers confirmed.", "sink"
+        )
         self.outbox_dropped = count(
             "outbox_dropped", "Messages that a sink let go of, by policy.", "sink", "policy"
         )
@@ -266,7 +276,7 @@ class Metrics(Observer):
 
     def result_confirmed(self, station: str, seconds: float) -> None:
         """Note how long the PLC took."""
-        self._confirmed[station].observe(seconds)
+        self._confirm_times[station].observe(seconds)
 
     def station_state(self, station: str, state: StationState) -> None:
         """Note where a station is; its series are there from now on."""
@@ -323,6 +333,15 @@ class Metrics(Observer):
     def sink_backlog(self, sink: str, rows: int) -> None:
         """Note how many records wait."""
         self._rows[sink].set(rows)
+
+    def sink_outbox(self, sink: str, size: int, age: float) -> None:
+        """Note what lies on disk."""
+        self._bytes[sink].set(size)
+        self._oldest[sink].set(age)
+
+    def sink_confirmed(self, sink: str, records: int) -> None:
+        """Count confirmed records."""
+        self._confirmed[sink].inc(records)
 
     def sink_delivered(self, sink: str, reason: str) -> None:
         """Count an answer of the far end."""

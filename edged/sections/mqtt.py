@@ -34,7 +34,26 @@ class MqttConfig(Section):
     plaintext: bool = False
     """Use a broker on another machine without TLS or without a login: a closed machine network."""
     max_rows: int = Field(default=1_000_000, ge=100)
-    """Records kept while the broker is away; beyond it the oldest go, counted."""
+    """Records kept while the broker is away."""
+    max_bytes: int = Field(default=4 << 30, ge=1 << 20)
+    """Of their topics and payloads together."""
+    max_days: float | None = Field(default=None, gt=0, le=3650)
+    """Age of a record in days that the box was up; no bound by default."""
+    when_full: Literal["drop_oldest", "refuse"] = "drop_oldest"
+    """Beyond a bound the oldest go, counted, or no part is accepted any more.
+
+    drop_oldest by default: a line does not stand still because a historian does, and the archive
+    still has every inspection. refuse is for those who may not make a part without its record;
+    nothing that was accepted is dropped then, not by age either.
+    """
+    replay_rate: float = Field(default=100.0, ge=0, le=100_000)
+    """Records of a backlog per second, besides what the line makes; 0 = no limit.
+
+    100: an hour of 10 parts a second has followed after 6 minutes, and a receiver that keeps up
+    with the line needs to be no more than 100 a second faster for it.
+    """
+    confirm_seconds: float = Field(default=30.0, ge=1, le=86_400)
+    """A station that confirms gets its records again when it has been silent for so long."""
 
     @model_validator(mode="after")
     def _beyond_loopback_is_safe(self) -> MqttConfig:

@@ -1,13 +1,7 @@
-"""How records flow through a sink: in (Inbox), to disk (Writer), out again in order (Replay).
+"""How records flow through a sink: in (Inbox), to disk (Writer); `replay` sends them on.
 
-Knows the outbox and no protocol: it decides which record goes next, not how it travels.
-It must not block the inspecting threads for longer than it promises, nor forget a record.
-
-Decision: a far end that refuses one topic must not hold up the others. A refused record puts its
-topic on hold; after a while one record of it is sent as a probe, and if that is taken the topic
-is read again from its first refused record. Order holds per topic, which is all MQTT promises.
-So the first record of a topic on a new connection goes alone, and its answer is awaited: were many
-out at once, a subscriber that comes back between two would get the later ones before the earlier.
+Knows the outbox and no protocol. It must not block the inspecting threads for longer than it
+promises, nor forget a record.
 """
 
 from __future__ import annotations
@@ -15,24 +9,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
-from edged.sinks.outbox import Outbox, Row
+from edged.sinks.replay import Replay as Replay
+from edged.sinks.rows import Appended, Record
 
 log = logging.getLogger(__name__)
 
 QUEUE = 1024
 """Messages that may wait in memory for the disk."""
-_LOAD = 256
-_LOADS = 16  # at a time, when they hold nothing but what must wait: results want their turn
-_AHEAD = 1024
-_FLUSH_SECONDS = 0.2
 _DISK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+_TIDY_SECONDS = 10.0
 
 
 class Message(NamedTuple):
@@ -149,166 +140,11 @@ class Inbox:
             os.write(self._pipe[1], b"\0")
 
 
-@dataclass(slots=True)
-class _Hold:
-    """A topic whose records the far end does not take now."""
-
-    first: int
-    """The oldest record it refused or that was passed over."""
-    until: float
-    probe: int = 0
-    """The record that is out to try; 0 = none."""
-
-
-class Replay:
-    """Which record of an outbox goes next, on one connection at a time. Worker thread only.
-
-    Recent records are kept in memory besides, so the disk is read only after an outage. Times are
-    `time.monotonic()`. Methods that touch the disk raise SinkError.
-    """
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._out: set[int] = set()
-        self._done: set[int] = set()
-        self._done_since = 0.0
-        self._holds: dict[str, _Hold] = {}
-        self._taking: set[str] = set()
-        """Topics of which the far end has taken a record on this connection."""
-        self._trial = 0
-        """The record that is out as the first of its topic; 0 = none."""
-        self._cursor = 0
-        self._ahead: deque[Row] = deque()
-        self._complete = False
-        self._unread = False
-
-    @property
-    def backlog(self) -> int:
-        """Records on disk that the far end has not taken."""
-        return max(0, self._outbox.count - len(self._done))
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is out and nothing can be sent: what is left is on hold."""
-        return self._complete and not self._ahead and not self._out
-
-    def store(self, batch: Sequence[tuple[str, bytes]]) -> int:
-        """Put (topic, payload) pairs on disk; returns how many old records had to go."""
-        appended = self._outbox.append(batch, self._done)
-        self._done.clear()
-        if self._complete and len(self._ahead) + len(batch) <= _AHEAD:
-            self._ahead.extend(
-                Row(seq, *pair) for seq, pair in zip(appended.seqs, batch, strict=True)
-            )
-        else:
-            self._complete = False
-        return appended.dropped
-
-    def restart(self) -> None:
-        """A new connection: whatever was out is unknown and goes again, in order."""
-        self._out.clear()
-        self._holds.clear()
-        self._taking.clear()
-        self._trial = 0
-        self._rewind(1)
-
-    def next(self, now: float) -> Row | None:
-        """The record to send now, or None. It counts as out until answered or restarted."""
-        row = self._next_probe(now) or self._next_in_order()
-        if row is not None:
-            self._out.add(row.seq)
-        return row
-
-    def taken(self, row: Row, now: float) -> None:
-        """The far end has this record."""
-        self._answered(row)
-        if not self._done:
-            self._done_since = now
-        self._done.add(row.seq)
-        self._taking.add(row.topic)
-        hold = self._holds.get(row.topic)
-        if hold is not None and hold.probe == row.seq:
-            del self._holds[row.topic]
-            self._rewind(hold.first)
-
-    def refused(self, row: Row, until: float) -> None:
-        """The far end does not take this record: keep it, try its topic again at `until`."""
-        self._answered(row)
-        hold = self._holds.setdefault(row.topic, _Hold(row.seq, until))
-        hold.first = min(hold.first, row.seq)
-        hold.until = until
-        if hold.probe == row.seq:
-            hold.probe = 0
-
-    def due(self) -> float:
-        """When `next` should be asked again without news: a topic on hold, records unread."""
-        if self._unread:
-            return 0.0
-        times = [hold.until for hold in self._holds.values() if not hold.probe]
-        return min(times, default=float("inf"))
-
-    def flush_due(self) -> float:
-        """When answered records should be forgotten on disk, if no append does it before."""
-        return self._done_since + _FLUSH_SECONDS if self._done else float("inf")
-
-    def flush(self) -> None:
-        """Forget answered records on disk. A crash before it only sends them twice."""
-        if self._done:
-            self._outbox.acknowledge(self._done)
-            self._done.clear()
-
-    def _answered(self, row: Row) -> None:
-        self._out.discard(row.seq)
-        if row.seq == self._trial:
-            self._trial = 0
-
-    def _rewind(self, seq: int) -> None:
-        self._cursor = min(self._cursor, seq - 1)
-        self._ahead.clear()
-        self._complete = self._unread = False
-
-    def _next_probe(self, now: float) -> Row | None:
-        for topic, hold in list(self._holds.items()):
-            if hold.probe or hold.until > now:
-                continue
-            self.flush()
-            row = self._outbox.first(topic, hold.first)
-            if row is None or row.seq in self._out:
-                del self._holds[topic]  # the bound of the outbox took the refused ones
-                self._rewind(hold.first)
-                continue
-            hold.first = hold.probe = row.seq
-            return row
-        return None
-
-    def _next_in_order(self) -> Row | None:
-        loads, self._unread = 0, False
-        while not self._trial and (self._ahead or not self._complete):
-            if not self._ahead:
-                if loads == _LOADS:
-                    self._unread = True
-                    return None
-                loads += 1
-                self._ahead.extend(self._outbox.pending(self._cursor, _LOAD))
-                self._complete = len(self._ahead) < _LOAD
-                continue
-            row = self._ahead.popleft()
-            self._cursor = row.seq
-            if row.seq in self._out or row.seq in self._done:
-                continue
-            hold = self._holds.get(row.topic)
-            if hold is None:
-                if row.topic not in self._taking:
-                    self._trial = row.seq
-                return row
-            hold.first = min(hold.first, row.seq)
-        return None
-
-
 class Writer:
     """Takes messages to disk; keeps in memory what the disk refuses, until it does not.
 
-    Worker thread only; `write_the_rest` on whichever thread ends the sink.
+    Worker thread only, but `confirm`, `refusal` and `accepting`: any thread; `write_the_rest` on
+    whichever thread ends the sink.
     """
 
     def __init__(self, inbox: Inbox, replay: Replay, observer: Observer, name: str) -> None:
@@ -318,8 +154,13 @@ class Writer:
         self._name = name
         self._unwritten: list[Message] = []
         self._fails = ""
+        self._write_at = 0.0
+        self._look_at = 0.0
+        self._tidy_at = 0.0
+        self._lock = threading.Lock()
+        self._confirmed: dict[str, int] = {}
         self.retry_at = 0.0
-        """Leave the disk alone until then."""
+        """Do not read the disk until then. A full one can be read, and must be to get emptier."""
 
     @property
     def waiting(self) -> int:
@@ -327,11 +168,42 @@ class Writer:
         return len(self._unwritten)
 
     @property
+    def refusal(self) -> str:
+        """Why no further record should be accepted, as a sentence; empty = it may be.
+
+        With `when_full = "refuse"` as soon as the outbox is full or its disk refuses, always when
+        the memory in front of the disk is full. What was accepted is kept whatever this says, so
+        at most QUEUE records stand beyond the bound.
+        """
+        if self._fails and (self._refuses or self.waiting >= QUEUE):
+            return self._fails
+        if self._refuses and self._replay.outbox.full_with(self.waiting):
+            return (
+                f"The outbox is full ({self._replay.outbox.count} records wait) and "
+                'when_full = "refuse": bring the broker or its receiver back.'
+            )
+        return ""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a record may be accepted."""
+        return not self.refusal
+
+    @property
     def due(self) -> float:
         """When there is something to do without new messages; infinity if nothing."""
-        if self._unwritten:
-            return self.retry_at
-        return max(self.retry_at, self._replay.flush_due())
+        at = self._look_at
+        if not self._unwritten:
+            at = min(at, self._replay.flush_due())
+        elif not self._fails:
+            at = 0.0
+        return max(at, self._write_at)
+
+    def confirm(self, topic: str, up_to: int) -> None:
+        """The receiver has processed the records of `topic` up to this number of theirs."""
+        with self._lock:
+            self._confirmed[topic] = max(up_to, self._confirmed.get(topic, 0))
+        self._inbox.wake()
 
     @property
     def fails(self) -> str:
@@ -344,29 +216,24 @@ class Writer:
         Whether everything is on disk now.
         """
         self._unwritten += messages
-        if now < self.retry_at:
+        with self._lock:
+            confirmed, self._confirmed = self._confirmed, {}
+        for topic, up_to in confirmed.items():
+            self._replay.confirm(topic, up_to, now)
+        if now < self._write_at:
             return not self._unwritten
         try:
-            if self._unwritten:
-                self._store()
-            elif now >= self._replay.flush_due():
-                self._replay.flush()
-            else:
-                return True
+            if self._work(now) and self._fails:
+                self._fails = ""
+                log.info("sink %s: the outbox works again", self._name)
         except SinkError as error:
-            self.trouble(error, now)
-            return not self._unwritten
-        if self._fails:
-            self._fails = ""
-            log.info("sink %s: the outbox works again", self._name)
-        return True
+            self._refused(error, now)
+        return not self._unwritten
 
     def trouble(self, error: SinkError, now: float) -> None:
-        """The disk refused: say so once, give it a rest."""
+        """The disk cannot be read: say so once, give it a rest."""
         self.retry_at = now + _DISK_SECONDS
-        if not self._fails:
-            self._fails = str(error)
-            log.error("%s Records wait in memory; trying again every second.", error)
+        self._say(error)
 
     def write_the_rest(self) -> None:
         """The worker has ended, or crashed: what it left behind goes to disk now or never."""
@@ -374,15 +241,60 @@ class Writer:
         try:
             if self._unwritten:
                 self._store()
-            self._replay.flush()
+            self._count(self._replay.flush())
         except SinkError as error:
             log.error("%s Lost with this stop: %d records in memory.", error, self.waiting)
             for _ in self._unwritten:
                 self._observer.sink_dropped(self._name, "disk")
 
+    @property
+    def _refuses(self) -> bool:
+        return self._replay.outbox.bounds.refuse
+
+    def _work(self, now: float) -> bool:
+        """Whatever is due; whether the disk was written."""
+        wrote = True
+        if self._unwritten:
+            self._store()
+        elif now >= self._replay.flush_due() or (now >= self._tidy_at and self._replay.backlog):
+            self._tidy_at = now + _TIDY_SECONDS  # records also age while nothing is appended
+            self._count(self._replay.flush())
+        else:
+            wrote = False
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            outbox = self._replay.outbox
+            self._observer.sink_outbox(self._name, outbox.size, outbox.oldest_age())
+        return wrote
+
+    def _refused(self, error: SinkError, now: float) -> None:
+        """The disk takes nothing more: forget on it what can be, so that there is room again."""
+        self._write_at = now + _DISK_SECONDS
+        self._say(error)
+        try:
+            self._count(self._replay.flush())
+        except SinkError as worse:
+            log.debug("nor can answered records be forgotten: %s", worse)
+
+    def _say(self, error: SinkError) -> None:
+        if not self._fails:
+            log.error("%s Records wait in memory; trying again every second.", error)
+        self._fails = str(error)
+
     def _store(self) -> None:
-        dropped = self._replay.store([(m.full_topic, m.full) for m in self._unwritten])
+        confirming = self._replay.confirming
+        batch = [
+            Record(m.full_topic, m.full, m.number if m.full_topic in confirming else 0)
+            for m in self._unwritten
+        ]
+        appended = self._replay.store(batch)
         written, self._unwritten = len(self._unwritten), []
         self._inbox.release(written)
-        for _ in range(dropped):
-            self._observer.sink_dropped(self._name, "outbox_full")
+        self._count(appended)
+
+    def _count(self, appended: Appended) -> None:
+        for policy, records in appended.dropped.items():
+            for _ in range(records):
+                self._observer.sink_dropped(self._name, policy)
+        if appended.confirmed:
+            self._observer.sink_confirmed(self._name, appended.confirmed)

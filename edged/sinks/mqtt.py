@@ -24,6 +24,7 @@ from edged.core.stations import StationState
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline, Worker
 from edged.sinks.access import read
+from edged.sinks.bounds import Bounds
 from edged.sinks.courier import OFFLINE, Courier, State
 from edged.sinks.delivery import Inbox, Message, Replay, Writer
 from edged.sinks.dialling import Dialler
@@ -66,8 +67,8 @@ class MqttSink:
         self._deadline = deadline
         self._name = name
         self._inbox = Inbox()
-        self._outbox = Outbox(outbox_path, config.max_rows)
-        self._replay = Replay(self._outbox)
+        self._outbox = Outbox(outbox_path, Bounds.of(config))
+        self._replay = Replay(self._outbox, config.replay_rate, seconds=config.confirm_seconds)
         self._writer = Writer(self._inbox, self._replay, observer, name)
         self._courier = Courier(config.prefix, self._replay, observer, name)
         self._states: dict[str, dict[str, Any]] = {}
@@ -121,7 +122,10 @@ class MqttSink:
         """Take triggers and commands for these stations; before `start`."""
         self._lanes = {config.name: lane(self._config, config) for config in configs}
         known = self._config.username is not None or self._config.cert_file is not None
-        self._inlet = Inlet(list(self._lanes.values()), stations, self._observer, commands=known)
+        awaited = [self._lanes[c.name].topic("full") for c in configs if c.confirm]
+        self._replay.await_confirmations(awaited)
+        lanes = list(self._lanes.values())
+        self._inlet = Inlet(lanes, stations, self._observer, known, self._writer.confirm)
 
     def set_state(self, word: State) -> None:
         """What `<prefix>/state` says from now on; `offline` until the first call."""
@@ -136,7 +140,7 @@ class MqttSink:
 
     def trouble(self) -> str:
         """Why records cannot be kept now; empty if they can. Any thread."""
-        return self._writer.fails
+        return self._writer.fails or self._writer.refusal
 
     def close(self) -> None:
         """Put everything accepted on disk, deliver what can be within the deadline, end."""

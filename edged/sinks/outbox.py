@@ -3,6 +3,8 @@
 Owns one SQLite file (WAL, synchronous=FULL: a record that was appended survives a power cut) and
 the order of the records in it. It knows neither MQTT nor threads: one thread at a time uses it.
 A damaged file is moved aside, logged and replaced; it must never keep the daemon from starting.
+
+A record ages by `Uptime`, never by wall time: setting the clock drops nothing.
 """
 
 from __future__ import annotations
@@ -13,48 +15,67 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from edged.core.errors import SinkError
+from edged.sinks.bounds import POLICIES, Bounds
+from edged.sinks.reserve import SIZE, Reserve
+from edged.sinks.rows import Appended, Confirmed, Record, runs
+from edged.sinks.rows import Row as Row
+from edged.sinks.uptime import Saved, Uptime
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 _SHRINK_PAGES = 2048  # an empty file with this much slack is worth rewriting at start
-
-
-class Row(NamedTuple):
-    """One record: `seq` orders it, `topic` says where it goes."""
-
-    seq: int
-    topic: str
-    payload: bytes
-
-
-class Appended(NamedTuple):
-    """What an append did: the new records' numbers, and how many of the oldest had to go."""
-
-    seqs: range
-    dropped: int
+_SAVE_SECONDS = 60.0
+_RENEWAL = (
+    "ALTER TABLE outbox ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE outbox ADD COLUMN born REAL NOT NULL DEFAULT 0",
+)
+"""Form 1 to 2, whatever its length at once. Its records age from then on: nothing told when."""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL,"
+    " payload BLOB NOT NULL, number INTEGER NOT NULL DEFAULT 0, born REAL NOT NULL DEFAULT 0)",
+    "CREATE INDEX IF NOT EXISTS numbered ON outbox (topic, number) WHERE number > 0",
+    "CREATE TABLE IF NOT EXISTS uptime (one INTEGER PRIMARY KEY CHECK (one = 1),"
+    " boot TEXT NOT NULL, before REAL NOT NULL, seen REAL NOT NULL)",
+)
+_SIZE = "length(topic) + length(payload)"  # topics are ASCII; neither is read from disk for it
 
 
 class _DamagedError(Exception):
     """The file is no usable database any more."""
 
 
+class _NoSpaceError(SinkError):
+    """The disk is full."""
+
+
 class Outbox:
-    """Store-and-forward queue on disk, at most `max_rows` long.
+    """Store-and-forward queue on disk, kept within `bounds`.
 
     Numbers (`seq`) rise by one for each record while the object lives. Every method but the
     constructor raises SinkError with a sentence when the disk refuses; nothing is half done then.
     """
 
-    def __init__(self, path: Path, max_rows: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        bounds: Bounds | None = None,
+        uptime: Uptime | None = None,
+        reserve: int = SIZE,
+    ) -> None:
         self._path = path
-        self._max_rows = max_rows
+        self._bounds = bounds or Bounds()
+        self._uptime = uptime or Uptime()
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"), reserve)
         self._db: sqlite3.Connection | None = None
         self._count = 0
+        self._size = 0
         self._last = 0
+        self._floor = 0
+        self._full = False
+        self._save_at = 0.0
 
     @property
     def count(self) -> int:
@@ -62,15 +83,44 @@ class Outbox:
         return self._count
 
     @property
+    def size(self) -> int:
+        """Bytes of their topics and payloads."""
+        return self._size
+
+    @property
     def last(self) -> int:
         """The number given last; 0 before the first."""
         return self._last
+
+    @property
+    def floor(self) -> int:
+        """Records up to this number were dropped by a bound and are not to be sent any more."""
+        return self._floor
+
+    @property
+    def bounds(self) -> Bounds:
+        """What it is kept within."""
+        return self._bounds
+
+    @property
+    def full(self) -> bool:
+        """At a bound, and kept there by refusing. Any thread."""
+        return self._full
+
+    def full_with(self, waiting: int) -> bool:
+        """Full, or it will be with so many records that are on their way. Any thread."""
+        return self._full or self._bounds.full(self._count + waiting, self._size, False)
 
     def open(self) -> None:
         """Open or make the file (mode 0600); a damaged one is moved aside and a new one made."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._open()
+            try:
+                self._open()
+            except _NoSpaceError:
+                if not self._reserve.release():
+                    raise
+                self._open()
         except _DamagedError as damage:
             self._replace(str(damage))
         except OSError as error:
@@ -78,22 +128,46 @@ class Outbox:
                 f"The outbox {self._path} cannot be opened ({error.strerror}): "
                 "make its folder writable for the user that runs edged."
             ) from error
+        self._reserve.hold()
 
-    def append(self, batch: Sequence[tuple[str, bytes]], done: Iterable[int] = ()) -> Appended:
-        """Store (topic, payload) pairs and forget `done`, in one transaction with one fsync.
+    def append(
+        self,
+        batch: Sequence[Record],
+        done: Iterable[int] = (),
+        confirmed: Iterable[Confirmed] = (),
+    ) -> Appended:
+        """Store records, forget `done` and `confirmed`, in one transaction with one fsync.
 
-        When this returns, the records survive a power cut.
+        When this returns, the records survive a power cut. On a full disk nothing can be stored;
+        forgetting goes on with space held back for it.
         """
-        done = list(done)
+        done, confirmed = list(done), list(confirmed)
         try:
-            return self._append(batch, done)
+            try:
+                appended = self._append(batch, done, confirmed)
+            except _NoSpaceError:
+                if batch or not self._reserve.release():
+                    raise
+                appended = self._append(batch, done, confirmed)
+                self._empty_log()
         except _DamagedError as damage:
             self._replace(str(damage))
-            return self._append(batch, [])
+            return self._append(batch, [], [])
+        if not self._reserve.held:
+            self._reserve.hold()
+        return appended
 
-    def acknowledge(self, seqs: Iterable[int]) -> None:
+    def acknowledge(self, seqs: Iterable[int], confirmed: Iterable[Confirmed] = ()) -> Appended:
         """Forget these records; numbers that are not there are ignored."""
-        self.append((), seqs)
+        return self.append((), seqs, confirmed)
+
+    def oldest_age(self) -> float:
+        """Age of the oldest record in seconds; 0 when there is none."""
+        if not self._count:
+            return 0.0
+        with self._errors("read") as db:
+            born = db.execute("SELECT born FROM outbox ORDER BY seq LIMIT 1").fetchone()
+        return max(0.0, self._uptime.now() - born[0]) if born else 0.0
 
     def pending(self, after_seq: int, limit: int) -> list[Row]:
         """The next `limit` records after `after_seq`, in order."""
@@ -110,32 +184,78 @@ class Outbox:
             self._db.close()
             self._db = None
 
-    def _append(self, batch: Sequence[tuple[str, bytes]], done: list[int]) -> Appended:
+    def _append(
+        self, batch: Sequence[Record], done: list[int], confirmed: list[Confirmed]
+    ) -> Appended:
         seqs = range(self._last + 1, self._last + 1 + len(batch))
+        now = self._uptime.now()
+        count = self._count + len(batch)
+        size = self._size + sum(len(r.topic) + len(r.payload) for r in batch)
+        known = 0
         with self._transaction() as db:
-            removed = 0
-            if done:
-                statement = "DELETE FROM outbox WHERE seq = ?"
-                removed = db.executemany(statement, [(seq,) for seq in done]).rowcount
+            for start, end in runs(done):
+                gone, freed = _remove(db, "seq BETWEEN ? AND ?", (start, end))
+                count, size = count - gone, size - freed
+            for one in confirmed:
+                where = "topic = ? AND number > 0 AND number <= ? AND seq < ?"
+                gone, freed = _remove(db, where, one)
+                count, size, known = count - gone, size - freed, known + gone
             if batch:
-                rows = [(seq, *pair) for seq, pair in zip(seqs, batch, strict=True)]
-                db.executemany("INSERT INTO outbox (seq, topic, payload) VALUES (?, ?, ?)", rows)
-            over = max(0, self._count - removed + len(batch) - self._max_rows)
-            if over:
-                oldest = "SELECT seq FROM outbox ORDER BY seq LIMIT ?"
-                db.execute(f"DELETE FROM outbox WHERE seq IN ({oldest})", (over,))
-        self._count += len(batch) - removed - over
+                rows = [(seq, *r, now) for seq, r in zip(seqs, batch, strict=True)]
+                db.executemany(
+                    "INSERT INTO outbox (seq, topic, payload, number, born) VALUES (?, ?, ?, ?, ?)",
+                    rows,
+                )
+            dropped, freed, floor = self._drop_oldest(db, count, size, now)
+            count, size = count - sum(dropped.values()), size - freed
+            if count and now >= self._save_at:
+                db.execute("UPDATE uptime SET seen = ?", (now,))
+                self._save_at = now + _SAVE_SECONDS
+        self._count, self._size = count, size
         self._last += len(batch)
-        return Appended(seqs, over)
+        self._floor = max(self._floor, floor)
+        self._full = self._bounds.refuse and self._bounds.full(count, size, self._full)
+        return Appended(seqs, dropped, known)
+
+    def _drop_oldest(
+        self, db: sqlite3.Connection, count: int, size: int, now: float
+    ) -> tuple[dict[str, int], int, int]:
+        """Let go of what is beyond the bounds: by policy, bytes, and the last number."""
+        dropped, freed, floor = dict.fromkeys(POLICIES, 0), 0, 0
+        bounds = self._bounds
+        if bounds.refuse or (bounds.seconds is None and not bounds.exceeded(count, size)):
+            return dropped, freed, floor
+        too_old = float("-inf") if bounds.seconds is None else now - bounds.seconds
+        oldest = db.execute(f"SELECT seq, {_SIZE}, born FROM outbox ORDER BY seq")
+        for seq, length, born in oldest:
+            if born < too_old:
+                policy = "age"
+            elif count > bounds.rows:
+                policy = "rows"
+            elif size - freed > bounds.size:
+                policy = "bytes"
+            else:
+                break
+            dropped[policy] += 1
+            count, freed, floor = count - 1, freed + length, seq
+        oldest.close()
+        if floor:
+            db.execute("DELETE FROM outbox WHERE seq <= ?", (floor,))
+        return dropped, freed, floor
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[Row]:
         try:
             with self._errors("read") as db:
-                statement = f"SELECT seq, topic, payload FROM outbox WHERE {where}"
+                statement = f"SELECT seq, topic, payload, number FROM outbox WHERE {where}"
                 return [Row(*row) for row in db.execute(statement, values)]
         except _DamagedError as damage:
             self._replace(str(damage))
             return []
+
+    def _empty_log(self) -> None:
+        """Bring SQLite's log into the main file, so that its space serves again."""
+        with self._errors("written") as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -155,7 +275,8 @@ class Outbox:
         except sqlite3.Error as error:
             if _is_damage(error):
                 raise _DamagedError(str(error)) from error
-            raise SinkError(
+            kind = _NoSpaceError if _is_no_space(error) else SinkError
+            raise kind(
                 f"The outbox {self._path} cannot be {verb} ({error}): "
                 "check the free space and the health of its disk."
             ) from error
@@ -191,19 +312,28 @@ class Outbox:
                 f"knows {VERSION}): install that version, or move the file away."
             )
         db.execute("BEGIN IMMEDIATE")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS outbox"
-            " (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL)"
-        )
+        for statement in (*(_RENEWAL if found == 1 else ()), *_TABLES):
+            db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
+        self._resume(db)
         db.execute("COMMIT")
-        count, last = db.execute("SELECT count(*), coalesce(max(seq), 0) FROM outbox").fetchone()
-        self._count = count
+        totals = f"SELECT count(*), coalesce(sum({_SIZE}), 0), coalesce(max(seq), 0) FROM outbox"
+        self._count, self._size, last = db.execute(totals).fetchone()
+        self._full = self._bounds.refuse and self._bounds.full(self._count, self._size, False)
         # Numbers never fall while the object lives: a late answer must not hit another record.
         self._last = max(self._last, last)
         slack = db.execute("PRAGMA freelist_count").fetchone()[0]
-        if count == 0 and slack > _SHRINK_PAGES:
+        if self._count == 0 and slack > _SHRINK_PAGES:
             db.execute("VACUUM")
+
+    def _resume(self, db: sqlite3.Connection) -> None:
+        """Take up the count of time where the file has it."""
+        row = db.execute("SELECT boot, before, seen FROM uptime").fetchone()
+        newest = db.execute("SELECT born FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
+        saved, seen = (Saved(row[0], row[1]), row[2]) if row else (None, 0.0)
+        seen = max(seen, newest[0] if newest else 0.0)
+        saved = self._uptime.resume(saved, seen)
+        db.execute("INSERT OR REPLACE INTO uptime VALUES (1, ?, ?, ?)", (*saved, seen))
 
     def _replace(self, damage: str) -> None:
         """Move the damaged file aside, kept for whoever can rescue it, and make a new one."""
@@ -236,6 +366,15 @@ class Outbox:
         )
 
 
+def _remove(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> tuple[int, int]:
+    """Delete; how many records, and their bytes."""
+    totals = f"SELECT count(*), coalesce(sum({_SIZE}), 0) FROM outbox WHERE {where}"
+    count, size = db.execute(totals, values).fetchone()
+    if count:
+        db.execute(f"DELETE FROM outbox WHERE {where}", values)
+    return int(count), int(size)
+
+
 def _end_transaction(db: sqlite3.Connection) -> None:
     if db.in_transaction:
         try:
@@ -248,3 +387,9 @@ def _is_damage(error: sqlite3.Error) -> bool:
     # By words, because Python 3.10 does not tell SQLite's error code.
     words = str(error)
     return "malformed" in words or "not a database" in words
+
+
+def _is_no_space(error: sqlite3.Error) -> bool:
+    # SQLite's shared memory reports a full disk as an input/output error.
+    words = str(error)
+    return "is full" in words or "disk I/O" in words

@@ -1,0 +1,53 @@
+"""What goes into an outbox and comes out of it: plain values, no SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """What is appended. `number`: its own, by which it is confirmed; 0 = it never is."""
+
+    topic: str
+    payload: bytes
+    number: int = 0
+
+
+class Row(NamedTuple):
+    """One record: `seq` orders it, `topic` says where it goes."""
+
+    seq: int
+    topic: str
+    payload: bytes
+    number: int = 0
+
+
+class Confirmed(NamedTuple):
+    """The far end has processed the records of `topic` up to `number`, of those before `seq`."""
+
+    topic: str
+    number: int
+    seq: int
+
+
+class Appended(NamedTuple):
+    """What an append did: the new records' numbers, and how many of the oldest had to go.
+
+    dropped: policy (rows, bytes, age) -> records; confirmed: records forgotten by confirmation.
+    """
+
+    seqs: range
+    dropped: Mapping[str, int]
+    confirmed: int
+
+
+def runs(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """These numbers as first and last of each unbroken run."""
+    found: list[tuple[int, int]] = []
+    for seq in sorted(seqs):
+        if found and seq <= found[-1][1] + 1:
+            found[-1] = found[-1][0], seq
+        else:
+            found.append((seq, seq))
+    return found

@@ -23,6 +23,7 @@ from edged.core.errors import ConfigError, EdgedError, WrongState
 from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.observer import Observer, Observers
 from edged.core.protocols import HostedModel, Sink
+from edged.core.stations import StationState
 from edged.core.types import Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from edged.agent.server import Doors
     from edged.sinks.archive import Archive
     from edged.sinks.mqtt import MqttSink
+    from edged.sinks.sparkplug import SparkplugSink
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class App:
         self._failed = ""
         self._archive: Archive | None = None
         self._mqtt: MqttSink | None = None
+        self._sparkplug: SparkplugSink | None = None
         self._doors: Doors | None = None
         self._failed_since: dict[str, float] = {}
         self._said = ""
@@ -173,7 +176,7 @@ class App:
         if followed:
             self._settled(host, followed)
         stack.callback(line.stop, self._deadline)
-        line.start(self._mqtt.set_station if self._mqtt else None)
+        line.start(self._tell_station)
         return host
 
     def _start_api(self, stack: ExitStack, host: Host, metrics: Metrics) -> None:
@@ -231,6 +234,21 @@ class App:
             mqtt.serve(config.all_stations, line.stations)
             sinks.append(mqtt)
             self._mqtt = mqtt
+        if config.sparkplug and config.mqtt:
+            from edged.sinks.sparkplug import SparkplugSink
+
+            devices = [station.name for station in config.all_stations]
+            node = SparkplugSink(
+                config.mqtt,
+                config.sparkplug,
+                devices,
+                config.state_dir,
+                self._crew,
+                observer,
+                self._deadline,
+            )
+            self._sparkplug = node
+            sinks.append(node)
         for sink in sinks:
             sink.start()
             stack.callback(sink.close)
@@ -339,6 +357,13 @@ class App:
         if status != self._said:
             self._said = status
             self._notifier.status(status)
+
+    def _tell_station(self, station: str, word: str, state: StationState, code: int) -> None:
+        """A station's state has changed; on the stations' clock."""
+        if self._mqtt is not None:
+            self._mqtt.set_station(station, word, state, code)
+        if self._sparkplug is not None:
+            self._sparkplug.set_alive(station, word != "error")
 
     def _crashed(self, worker: Worker) -> None:
         self._failed = worker.name

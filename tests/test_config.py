@@ -331,7 +331,15 @@ def test_the_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None
         config.SimulatedCamera,
     }
     sections: list[Any] = [whole, *whole.models, *whole.cameras, *whole.stations, whole.archive]
-    sections += [whole.mqtt, whole.grpc, whole.rest, whole.quotas, whole.metrics, whole.log]
+    sections += [
+        whole.mqtt,
+        whole.sparkplug,
+        whole.grpc,
+        whole.rest,
+        whole.quotas,
+        whole.metrics,
+        whole.log,
+    ]
     for section in sections:
         assert isinstance(section, BaseModel)
         fields = type(section).model_fields

@@ -35,6 +35,7 @@ from edged.sections.line import (
 from edged.sections.mqtt import MqttConfig
 from edged.sections.ops import LogConfig, MetricsConfig
 from edged.sections.rest import Quotas, RestConfig
+from edged.sections.sparkplug import SparkplugConfig
 
 __all__ = [
     "ACCOUNT",
@@ -56,6 +57,7 @@ __all__ = [
     "RestConfig",
     "Section",
     "SimulatedCamera",
+    "SparkplugConfig",
     "StationConfig",
     "is_loopback",
     "split_address",
@@ -73,6 +75,7 @@ class Config(Section):
     stations: tuple[StationConfig, ...] = ()
     archive: ArchiveConfig | None = None
     mqtt: MqttConfig | None = None
+    sparkplug: SparkplugConfig | None = None
     grpc: GrpcConfig | None = None
     rest: RestConfig | None = None
     quotas: Quotas = Quotas()
@@ -112,6 +115,8 @@ class Config(Section):
         for index, station in enumerate(self.stations):
             self._station_fits(index, station)
             self._judge_fits(("stations", index), station)
+        if self.sparkplug is not None and self.mqtt is None:
+            raise At(("sparkplug",), "it goes to the broker of [mqtt]: add that section")
         if self.grpc and self.grpc.socket is None and self.grpc.listen is None:
             raise At(("grpc",), "nobody could connect: set socket or listen")
         return self

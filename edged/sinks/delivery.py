@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
@@ -47,7 +47,10 @@ class Message(NamedTuple):
     station: str = ""
 
 
-class Inbox:
+M = TypeVar("M")
+
+
+class Inbox(Generic[M]):
     """Bounded queue from the inspecting threads to one worker, which sleeps in `poll` on `fileno`.
 
     A message counts against the bound until the worker says it is on disk (`release`).
@@ -56,7 +59,7 @@ class Inbox:
     def __init__(self, limit: int = QUEUE) -> None:
         self._limit = limit
         self._room = threading.Condition()
-        self._queue: list[Message] = []
+        self._queue: list[M] = []
         self._held = 0
         self._asleep = False
         self._nudged = False
@@ -84,7 +87,7 @@ class Inbox:
             raise SinkError("The sink is not running.")
         return self._pipe[0]
 
-    def put(self, message: Message, seconds: float) -> None:
+    def put(self, message: M, seconds: float) -> None:
         """Leave a message (any thread); waits at most `seconds` for room, then raises SinkError."""
         with self._room:
             if self._held >= self._limit:
@@ -106,7 +109,7 @@ class Inbox:
             self._nudged = True
             self._wake()
 
-    def take(self) -> list[Message]:
+    def take(self) -> list[M]:
         """Everything that waits, oldest first (worker thread)."""
         with self._room:
             taken, self._queue = self._queue, []
@@ -147,7 +150,9 @@ class Writer:
     whichever thread ends the sink.
     """
 
-    def __init__(self, inbox: Inbox, replay: Replay, observer: Observer, name: str) -> None:
+    def __init__(
+        self, inbox: Inbox[Message], replay: Replay, observer: Observer, name: str
+    ) -> None:
         self._inbox = inbox
         self._replay = replay
         self._observer = observer

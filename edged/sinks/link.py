@@ -160,13 +160,16 @@ class PahoLink:
             # A broker without TCP_NODELAY holds its answers back until ours have arrived.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def subscribe(self, topics: Mapping[str, int]) -> None:
-        """Ask for these topics, each at its QoS; without retained messages where MQTT 5 can."""
+    def subscribe(self, topics: Mapping[str, int], retained: bool = False) -> None:
+        """Ask for these topics, each at its QoS; MQTT 3.1.1 sends retained messages anyway."""
         if not topics:
             return
         wanted: list[tuple[str, Any]] = list(topics.items())
         if self.five:
-            wanted = [(t, SubscribeOptions(q, retainHandling=2)) for t, q in topics.items()]
+            wanted = [
+                (t, SubscribeOptions(q, retainHandling=0 if retained else 2))
+                for t, q in topics.items()
+            ]
         self._client.subscribe(wanted)
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool, expires: int) -> int:

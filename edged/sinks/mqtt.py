@@ -66,7 +66,7 @@ class MqttSink:
         self._observer = observer
         self._deadline = deadline
         self._name = name
-        self._inbox = Inbox()
+        self._inbox: Inbox[Message] = Inbox()
         self._outbox = Outbox(outbox_path, Bounds.of(config))
         self._replay = Replay(self._outbox, config.replay_rate, seconds=config.confirm_seconds)
         self._writer = Writer(self._inbox, self._replay, observer, name)

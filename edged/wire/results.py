@@ -131,7 +131,7 @@ def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
     if trigger is not None:
         record["part"] = trigger.part
     record["ok"] = int(inspection.ok and withheld is None)
-    record["st"] = _result_state(inspection)
+    record["st"] = result_state(inspection)
     record["eval"] = evaluation(inspection)
     record["score"] = round(outcome.score * 10000) if isinstance(outcome, Verdict) else 0
     record["thr"] = round(outcome.threshold * 10000) if isinstance(outcome, Verdict) else 0
@@ -163,7 +163,7 @@ def packed(
         inspection.ok and withheld is None,
         withheld.code if withheld is not None else inspection.code,
         result_number(inspection) % 2**32,
-        _result_state(inspection),
+        result_state(inspection),
         evaluation(inspection),
         frame.simulated,
         0,
@@ -190,7 +190,8 @@ def _order_of(inspection: Inspection) -> Trigger | None:
     return trigger if trigger is not None and trigger.kind in ("mqtt", "grpc") else None
 
 
-def _result_state(inspection: Inspection) -> int:
+def result_state(inspection: Inspection) -> int:
+    """ResultState of OPC 40100-1: COMPLETED or FAILED."""
     return COMPLETED if isinstance(inspection.outcome, Verdict) else FAILED
 
 

@@ -99,6 +99,18 @@ def test_a_clock_that_jumps_years_ahead_does_not_empty_the_archive(tmp_path: Pat
     assert shelf.journal.pictures == left
 
 
+def test_a_long_quiet_time_saves_up_no_right_to_remove(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "a", max_days=90)
+    for number in range(200):
+        shelf.put(number, NOT_OK)
+    for _ in range(30 * 24):  # a month of turns in which nothing is old
+        shelf.steady += 3600
+        shelf.rules.turn()
+    shelf.now += 10 * 365 * DAY
+    shelf.rules.turn()
+    assert shelf.journal.pictures >= 197
+
+
 def test_free_disk_thins_out_before_it_stops_and_does_not_flap(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Keys
 
 from edged import imaging
+from edged.app import App
 from edged.cli import main
-from edged.config import Quotas
+from edged.config import ArchiveConfig, Config, ModelConfig, Quotas, RestConfig, SimulatedCamera
 from edged.control.chain import Chain, Done
 from edged.control.labels import Desk
 from edged.control.material import lines_of
@@ -24,10 +29,15 @@ from edged.core.errors import BadDataset, EdgedError, InvalidInput, NotFound, Wr
 from edged.core.protocols import Label
 from edged.core.types import Inspection
 from edged.sinks.archive import Archive
+from edged.sinks.reading import ArchiveReader
+from edged.store.credentials import Credentials
 from tests.archive_box import GOOD, archive, inspection
+from tests.broker import free_port, wait_until
+from tests.conftest import HEIGHT, WIDTH
 from tests.control_client import signed
-from tests.fakes import Ears
+from tests.fakes import PATIENCE
 from tests.rest_server import Rest, rest_server
+from tests.test_rest_life import client
 
 AT = {"ProjectName": "flange", "DatasetType": "train"}
 FOLLOWED = {"cam": "123456789012/us-east-1/flange/", "alone": ""}
@@ -63,7 +73,7 @@ class Box:
 
 
 @contextmanager
-def box(state: Path, heard: Ears | None = None) -> Iterator[Box]:
+def box(state: Path) -> Iterator[Box]:
     parts = [inspection(1), inspection(2, GOOD), inspection(3, simulated=True),
              inspection(4, station="alone")]  # fmt: skip
     with rest_server(state) as rest, archive(state / "archive", passes=1.0) as (made, told):
@@ -223,6 +233,54 @@ def test_the_command_labels_while_the_daemon_runs(
     assert "is no id" in capsys.readouterr().err
     assert main(["label", "0" * 32, "normal", *at]) == 1
     assert "No inspection" in capsys.readouterr().err
+
+
+def test_the_running_daemon_s_door_labels_what_its_line_has_seen(
+    tmp_path: Path, model: Path
+) -> None:
+    state, port = tmp_path / "state", free_port()
+    camera = SimulatedCamera(
+        kind="simulated", name="cam", model="flange", width=WIDTH, height=HEIGHT, count=3, seed=1
+    )
+    config = Config(
+        state_dir=state,
+        models=(ModelConfig(name="flange", path=model, engine="onnxruntime"),),
+        cameras=(camera,),
+        rest=RestConfig(listen=f"127.0.0.1:{port}", calls_per_second=0),
+        archive=ArchiveConfig(passes=1.0),
+    )
+    app = App(config)
+    thread = threading.Thread(target=app.run, kwargs={"signals": False})
+    thread.start()
+    try:
+        aws = client(state, port)
+        aws.create_project(ProjectName="p")
+        aws.create_dataset(ProjectName="p", DatasetType="train")
+        reader = ArchiveReader(state / "archive")
+        assert wait_until(lambda: len(reader.since(0, 9)) == 3, PATIENCE)
+        id = str(reader.since(0, 9)[0].record["id"])
+        reader.close()
+        body = json.dumps({"Label": "normal", "ProjectName": "p"}).encode()
+        key = Credentials(state / "credentials.json").all()[0]
+        asked = AWSRequest(
+            "PUT", f"http://127.0.0.1:{port}/edged/v1/inspections/{id}/label", data=body
+        )
+        SigV4Auth(Keys(key.key_id, key.secret), "lookoutvision", "us-east-1").add_auth(asked)
+        link = http.client.HTTPConnection("127.0.0.1", port)
+        link.request("PUT", f"/edged/v1/inspections/{id}/label", body, dict(asked.headers))
+        answer = link.getresponse()
+        said = answer.read()
+        link.close()
+        assert (answer.status, json.loads(said)["SourceRef"]) == (
+            200, f"s3://edged-line/cam/{id}.png"
+        )  # fmt: skip
+        assert "LabelInspection" in (state / "audit.log").read_text(encoding="utf-8")
+        (line,) = aws.list_dataset_entries(ProjectName="p", DatasetType="train")["DatasetEntries"]
+        assert json.loads(line)["anomaly-label-metadata"]["edged-simulated"] is True
+    finally:
+        app.stop()
+        thread.join(PATIENCE)
+    assert not thread.is_alive() and not app.failed
 
 
 def running_scope() -> Any:

@@ -182,6 +182,16 @@ def test_the_far_ends_are_shown(page: Page) -> None:
     assert found["edged_units{model=flange}"] == 3
 
 
+def test_the_archive_is_shown(page: Page) -> None:
+    page.metrics.archive_kept(7, 9000, 1)
+    page.metrics.archive_dropped("age")
+    found = page.samples()
+    assert found["edged_archive_pictures{}"] == 7
+    assert found["edged_archive_bytes{}"] == 9000
+    assert found["edged_archive_thinning{}"] == 1
+    assert found["edged_archive_dropped_total{policy=age}"] == 1
+
+
 def test_strangers_cannot_make_series_without_end(page: Page) -> None:
     for number in range(MOST_SERIES + 50):
         page.metrics.request_done(f"Method{number}", "OK", 0.001)

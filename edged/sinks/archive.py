@@ -302,8 +302,8 @@ class Archive:
 
     def _say(self, why: str) -> None:
         """A disk that refuses is said once, until it takes something again."""
-        if not self._refused:
-            log.error("archive: %s Trying again every %g s.", why, RETRY_SECONDS)
+        level = logging.DEBUG if self._refused else logging.ERROR
+        log.log(level, "archive: %s Trying again every %g s.", why, RETRY_SECONDS)
         self._refused = why
 
     def _give_up(self) -> None:

@@ -9,15 +9,18 @@ INTERNAL with a sentence and nothing more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from concurrent.futures import Future
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from edged.agent.details import KEY, packed, shortened
 from edged.core.errors import EdgedError, InvalidInput, ShuttingDown
 from edged.core.observer import Observer
 
@@ -25,9 +28,7 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 
-# HTTP/2 headers carry the sentence, and a client's own words may be in it.
-MAX_DETAILS = 1000
-
+T = TypeVar("T")
 
 CLOSE_SECONDS = 0.05
 """Before a deadline: the client's own comes earlier than ours by the way of the request."""
@@ -73,7 +74,7 @@ class Calls:
         self, method: str, kind: type[Message], handler: Handler, data: bytes, context: Any
     ) -> Any:
         began = time.perf_counter()
-        code, details = "OK", ""
+        code, details, cause = "OK", "", None
         self._active += 1
         self._idle.clear()
         try:
@@ -81,7 +82,7 @@ class Calls:
                 raise ShuttingDown("edged is stopping: try again when it is back.")
             return await handler(_parse(kind, data), context)
         except EdgedError as error:
-            code, details = error.grpc_code, str(error)
+            code, details, cause = error.grpc_code, str(error), error
             if code == "INTERNAL":
                 log.error("%s: %s", method, error)
         except asyncio.CancelledError:
@@ -101,7 +102,31 @@ class Calls:
             if not self._active:
                 self._idle.set()
             self._observer.request_done(method, code, time.perf_counter() - began)
-        await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS])
+        sentence = shortened(details)
+        trailing = ((KEY, packed(code, sentence, cause)),)
+        await context.abort(grpc.StatusCode[code], sentence, trailing)
+
+
+async def outcome(future: Future[T], ended: Callable[[], None] = lambda: None) -> T:
+    """What `asyncio.wrap_future` gives, except that a cancelled call does not cancel `future`.
+
+    The data plane owns it: a unit that answers a cancelled future would be the one to fail.
+    ended: called on the loop when the future is done, whether or not somebody waits still.
+    """
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def end() -> None:
+        done.set()
+        ended()
+
+    def wake(_: Future[T]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(end)
+
+    future.add_done_callback(wake)
+    await done.wait()
+    return future.result()
 
 
 def _parse(kind: type[Message], data: bytes) -> Message:

@@ -6,7 +6,7 @@ A loader is a cheap recipe, the thing it opens an activated resource that belong
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -200,6 +200,9 @@ class Journal(Protocol):
 
     def picture(self, id: str) -> tuple[bytes, str]:
         """Its encoded picture without loss, and the media type. Raises NotFound."""
+
+    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> None:
+        """Call back with new entries once they are durable, in order, on the journal's thread."""
 
 
 class FeatureExtractor(Protocol):

@@ -47,7 +47,7 @@ NO_TOKEN = Unauthenticated(
 )
 
 
-class TokenCheck(grpc.aio.ServerInterceptor):
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets calls through that carry the token. On the loop."""
 
     def __init__(self, token: bytes, observer: Observer) -> None:
@@ -75,9 +75,8 @@ class TokenCheck(grpc.aio.ServerInterceptor):
         self._refused += 1
         now = time.monotonic()
         if now >= self._silent_until:
-            log.warning(
-                "%d gRPC calls without the token, now from %s", self._refused, context.peer()
-            )
+            peer = context.peer()
+            log.warning("%d gRPC calls without the token, the last from %s", self._refused, peer)
             self._refused, self._silent_until = 0, now + QUIET_SECONDS
         code, sentence = NO_TOKEN.grpc_code, str(NO_TOKEN)
         # Not by its name: that is a stranger's word, and metrics keep what they are told.
@@ -132,7 +131,7 @@ def _read(path: Path, key: str) -> bytes:
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
-    """gRPC takes whatever it is given, and fails each handshake then."""
+    """Look before gRPC does: it takes anything, and each handshake fails then."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: "")
     except OSError as error:  # an SSLError, or whatever errno OpenSSL left behind

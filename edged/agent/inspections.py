@@ -71,7 +71,7 @@ class InspectionsService:
         return {
             "Inspect": calls.unary("Inspect", pb.InspectRequest, self.inspect),
             "Watch": calls.stream("Watch", pb.WatchRequest, self.watch),
-            "List": calls.unary("List", pb.ListRequest, self.list),
+            "List": calls.unary("List", pb.ListRequest, self.list_),
             "Picture": calls.stream("Picture", pb.PictureRequest, self.picture),
         }
 
@@ -115,7 +115,7 @@ class InspectionsService:
         finally:
             results.leave(watcher)
 
-    async def list(self, request: pb.ListRequest, _: Any) -> pb.ListResponse:
+    async def list_(self, request: pb.ListRequest, _: Any) -> pb.ListResponse:
         """A page of the records after `since`. Raises InvalidInput."""
         if request.limit > LARGEST_PAGE:
             raise InvalidInput(

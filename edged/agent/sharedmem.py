@@ -37,7 +37,7 @@ def read(name: str, size: int, offset: int) -> npt.NDArray[np.uint8]:
         copy = np.empty(size, np.uint8)
         done = 0
         while done < size:
-            count = os.preadv(file, [copy[done:]], offset + done)
+            count = os.preadv(file, [copy[done:].data], offset + done)
             if count == 0:
                 raise InvalidInput(f"Shared memory {name!r} shrank while it was read.")
             done += count

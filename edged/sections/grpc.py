@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from edged.sections.base import Section, is_loopback, split_address
+from edged.sections.base import At, Section, is_loopback, split_address
 
 
 class GrpcConfig(Section):
@@ -52,28 +52,31 @@ class GrpcConfig(Section):
         if bool(self.cert_file) != bool(self.key_file):
             raise ValueError("cert_file and key_file go together: give both or neither")
         if self.client_ca_file and not self.cert_file:
-            raise ValueError(
-                "client_ca_file needs cert_file and key_file: without TLS nobody can "
-                "show a certificate"
+            raise At(
+                ("grpc", "client_ca_file"),
+                "nobody can show a certificate without TLS: set cert_file and key_file, too",
             )
         if self.listen is None:
-            if self.cert_file or self.token_file:
-                raise ValueError(
-                    "cert_file and token_file are of the TCP port: set listen, too; "
-                    "the Unix socket has its permissions"
-                )
+            for key in ("cert_file", "token_file"):
+                if getattr(self, key):
+                    raise At(
+                        ("grpc", key),
+                        "is of the TCP port: set listen, too (the Unix socket has its permissions)",
+                    )
             return self
         host, _ = split_address(self.listen)
         if is_loopback(host):
             return self
         if self.cert_file is None:
-            raise ValueError(
+            raise At(
+                ("grpc", "listen"),
                 f"{host} can be reached from outside: set cert_file and key_file for TLS, and "
-                "client_ca_file or token_file, or listen on 127.0.0.1"
+                "client_ca_file or token_file, or listen on 127.0.0.1",
             )
         if self.client_ca_file is None and self.token_file is None:
-            raise ValueError(
+            raise At(
+                ("grpc", "listen"),
                 f"{host} can be reached from outside, and everybody may do everything: set "
-                "client_ca_file or token_file, or listen on 127.0.0.1"
+                "client_ca_file or token_file, or listen on 127.0.0.1",
             )
         return self

@@ -44,11 +44,21 @@ class Calls:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def unary(self, method: str, request: type[Message], handler: Handler) -> Any:
-        """A gRPC method handler: one request, one response."""
+    def unary(
+        self,
+        method: str,
+        request: type[Message],
+        handler: Handler,
+        read: Callable[[bytes], Any] | None = None,
+    ) -> Any:
+        """A gRPC method handler: one request, one response.
+
+        read: makes of a serialised `request` what `handler` takes; None = the message.
+        """
+        read = read or request.FromString
 
         async def answer(data: bytes, context: Any) -> bytes:
-            response = await self._answer(method, request, handler, data, context)
+            response = await self._answer(method, request, read, handler, data, context)
             serialized: bytes = response.SerializeToString()
             return serialized
 
@@ -58,7 +68,7 @@ class Calls:
         """A gRPC method handler: one request; `handler` writes serialised messages itself."""
 
         async def answer(data: bytes, context: Any) -> None:
-            await self._answer(method, request, handler, data, context)
+            await self._answer(method, request, request.FromString, handler, data, context)
 
         return grpc.unary_stream_rpc_method_handler(answer)
 
@@ -71,7 +81,13 @@ class Calls:
             log.warning("%d calls were still running and are cut off", self._active)
 
     async def _answer(
-        self, method: str, kind: type[Message], handler: Handler, data: bytes, context: Any
+        self,
+        method: str,
+        kind: type[Message],
+        read: Callable[[bytes], Any],
+        handler: Handler,
+        data: bytes,
+        context: Any,
     ) -> Any:
         began = time.perf_counter()
         code, details, cause = "OK", "", None
@@ -80,7 +96,12 @@ class Calls:
         try:
             if self._closing:
                 raise ShuttingDown("edged is stopping: try again when it is back.")
-            return await handler(_parse(kind, data), context)
+            try:
+                request = read(data)
+            except DecodeError:
+                name = kind.DESCRIPTOR.full_name
+                raise InvalidInput(f"The request is not a {name} message.") from None
+            return await handler(request, context)
         except EdgedError as error:
             code, details, cause = error.grpc_code, str(error), error
             if code == "INTERNAL":
@@ -127,11 +148,3 @@ async def outcome(future: Future[T], ended: Callable[[], None] = lambda: None) -
     future.add_done_callback(wake)
     await done.wait()
     return future.result()
-
-
-def _parse(kind: type[Message], data: bytes) -> Message:
-    try:
-        message: Message = kind.FromString(data)
-    except DecodeError:
-        raise InvalidInput(f"The request is not a {kind.DESCRIPTOR.full_name} message.") from None
-    return message

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edged.agent import sharedmem
+from edged.agent import framing, sharedmem
 from edged.agent.calls import Calls, outcome
 from edged.agent.turns import Turns
 from edged.core.errors import (
@@ -34,8 +34,8 @@ from edged.wire.pb import edge_agent_pb2 as pb
 
 NAME = "AWS.LookoutVision.EdgeAgent"
 INLINE_BYTES = 4 * 1024 * 1024
-"""Pixels up to this many bytes are read and converted on the loop: 0.3 ms at most, which is about
-what the way to a thread and back costs (measured on a busy box)."""
+"""Shared memory up to this size is read on the loop: in 0.4 ms at most (measured), which is about
+what the way to a thread and back costs."""
 
 T = TypeVar("T")
 
@@ -57,7 +57,10 @@ class EdgeAgentService:
         """The gRPC method handlers by the method's name."""
         return {
             "DetectAnomalies": calls.unary(
-                "DetectAnomalies", pb.DetectAnomaliesRequest, self.detect_anomalies
+                "DetectAnomalies",
+                pb.DetectAnomaliesRequest,
+                self.detect_anomalies,
+                framing.read,
             ),
             "StartModel": calls.unary("StartModel", pb.StartModelRequest, self.start_model),
             "StopModel": calls.unary("StopModel", pb.StopModelRequest, self.stop_model),
@@ -68,16 +71,17 @@ class EdgeAgentService:
         }
 
     async def detect_anomalies(
-        self, request: pb.DetectAnomaliesRequest, context: Any
+        self, detection: framing.Detection, context: Any
     ) -> pb.DetectAnomaliesResponse:
         """Judge one picture. Raises what `ModelHost.detect` raises, BadImage, InvalidInput."""
+        request, pixels = detection
         deadline_ns = _deadline_ns(context.time_remaining())
         name = _component(request.model_component)
         # Before anything of that size is made.
         proto.check_sides(request.bitmap.width, request.bitmap.height)
         target = _mask_target(request, context.peer())
         async with self._turns.place(name) as turn:
-            image = await self._image(request.bitmap)
+            image = await self._image(request.bitmap, pixels)
             await turn.acquire()
             try:
                 future = self._host.detect(name, image, deadline_ns)
@@ -122,15 +126,18 @@ class EdgeAgentService:
     def _deployed(self) -> list[HostedModel]:
         return [model for model in self._host.models() if model.status in EDGE_STATUS]
 
-    async def _image(self, bitmap: pb.Bitmap) -> Image:
+    async def _image(self, bitmap: pb.Bitmap, pixels: memoryview | None) -> Image:
         width, height = bitmap.width, bitmap.height
+        if pixels is not None:
+            return proto.image_from_rgb(width, height, pixels)
         source = bitmap.WhichOneof("data")
         if source is None:
             raise BadImage(proto.NO_PIXELS, "bitmap.data")
-        convert = _from_bytes if source == "byte_data" else _from_shared_memory
-        if 3 * width * height <= INLINE_BYTES:
-            return convert(bitmap)
-        return await self._in(self._pixels, convert, bitmap)
+        if source == "byte_data":
+            return proto.image_from_rgb(width, height, bitmap.byte_data)
+        if bitmap.shared_memory_handle.size <= INLINE_BYTES:
+            return _from_shared_memory(bitmap)
+        return await self._in(self._pixels, _from_shared_memory, bitmap)
 
     async def _put_mask(
         self,
@@ -189,10 +196,6 @@ def _deadline_ns(remaining: float | None) -> int:
     if remaining <= 0:
         raise DeadlineExceeded("The call's deadline had passed when it arrived.")
     return time.monotonic_ns() + int(remaining * 1e9)
-
-
-def _from_bytes(bitmap: pb.Bitmap) -> Image:
-    return proto.image_from_rgb(bitmap.width, bitmap.height, bitmap.byte_data)
 
 
 def _from_shared_memory(bitmap: pb.Bitmap) -> Image:

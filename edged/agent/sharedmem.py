@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edged.core.errors import InvalidInput
 
@@ -31,17 +30,17 @@ FIELD = "shared_memory_handle"
 _NAME = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9._-]{0,254})")
 
 
-def read(name: str, size: int, offset: int) -> npt.NDArray[np.uint8]:
-    """A copy of `size` bytes from `offset` on: uint8 (size,). Raises InvalidInput."""
+def read(name: str, size: int, offset: int) -> memoryview:
+    """A copy of `size` bytes from `offset` on. Raises InvalidInput."""
     with _opened(name, size, offset, os.O_RDONLY) as file:
-        copy = np.empty(size, np.uint8)
+        copy = np.empty(size, np.uint8).data  # a bytearray would be filled with zeros first
         done = 0
         while done < size:
-            count = os.preadv(file, [copy[done:].data], offset + done)
+            count = os.preadv(file, [copy[done:]], offset + done)
             if count == 0:
                 raise InvalidInput(f"Shared memory {name!r} shrank while it was read.")
             done += count
-        return copy
+        return copy.toreadonly()
 
 
 def write(name: str, size: int, offset: int, data: memoryview) -> None:

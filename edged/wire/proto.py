@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadImage, MissingDependency
 from edged.core.protocols import Entry
 from edged.core.types import Image, Inspection, NoVerdict, Reason, Verdict
@@ -67,10 +66,12 @@ def row_bytes(width: int, height: int, size: int) -> int:
 
 
 def image_from_rgb(
-    width: int, height: int, pixels: bytes | npt.NDArray[np.uint8], stride: int = 0
+    width: int, height: int, pixels: bytes | memoryview, stride: int = 0
 ) -> Image:
-    """RGB888 rows as uint8 (height, width, 3) BGR, C-contiguous, read-only: a copy.
+    """RGB888 rows as uint8 (height, width, 3) BGR, read-only: the same memory, seen backwards.
 
+    Not C-contiguous; `imaging.resize_into` takes it as it is, and turns the colours where they are
+    few. `pixels` must not change any more.
     stride: bytes from one row to the next; 0 = packed, and the length must fit exactly.
     Raises BadImage with a sentence.
     """
@@ -85,7 +86,7 @@ def image_from_rgb(
             "bitmap.byte_data",
         )
     rows = np.frombuffer(pixels, np.uint8).reshape(height, -1)
-    image = imaging.swapped(rows[:, : 3 * width].reshape(height, width, 3))
+    image = rows[:, : 3 * width].reshape(height, width, 3)[..., ::-1]
     image.setflags(write=False)
     return image
 

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/edge_agent.py [MODEL] [ROUNDS]
 
-MODEL: a model of 1280x720 pictures; default: one trained here, with a small input. The agent is the daemon's own doors
-before its own host, in a process; the echo another process with a grpc.aio server of the same
+MODEL: a model of 1280x720 pictures; default: one trained here, with a small input. The agent is
+the daemon's own doors before its own host, in a process; the echo another process with a grpc.aio server of the same
 options, which looks at no message. Both are asked in turn by one client that serialised its
 requests before, by Unix socket and TCP, with the pixels in the message and in shared memory. Of a
 picture in shared memory the echo opens the object, maps it, copies all of it into memory of its

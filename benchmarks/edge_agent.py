@@ -3,14 +3,15 @@
     PYTHONPATH=. python benchmarks/edge_agent.py [MODEL] [ROUNDS]
 
 MODEL: a model of 1280x720 pictures; default: one trained here, with a small input. The agent is
-the daemon's own doors before its own host, in a process; the echo another process with a grpc.aio server of the same
-options, which looks at no message. Both are asked in turn by one client that serialised its
-requests before, by Unix socket and TCP, with the pixels in the message and in shared memory. Of a
-picture in shared memory the echo opens the object, maps it, copies all of it into memory of its
-own, unmaps and closes it, as code does that is written for POSIX shared memory; beside it is the
-figure over an echo that reads the object by pread, as edged does, which is quicker. The echo
-answers 16 bytes, whatever it was sent. From each of the agent's times its own resize and engine
-are taken off, as the pipeline measured them for that very picture.
+the daemon's own doors before its own host, in a process; the echo another process with a grpc.aio
+server of the same options, which looks at no message. Both are asked in turn by one client that
+serialised its requests before, by Unix socket and TCP, with the pixels in the message and in shared
+memory. Of a picture in shared memory the echo opens the object, maps it, copies all of it into
+memory of its own, unmaps and closes it, as code does that is written for POSIX shared memory;
+beside it is the figure over an echo that reads the object by pread, as edged does, which is
+quicker. The echo answers 16 bytes, whatever it was sent. From each of the
+agent's times its own resize and engine are taken off, as the pipeline measured them for that very
+picture.
 """
 
 from __future__ import annotations
@@ -158,14 +159,15 @@ def requests(segment: shared_memory.SharedMemory) -> dict[str, tuple[bytes, byte
     """What the echo and the agent are sent, serialised, by the way of the pixels."""
     image, _ = render("machined", 1, 3, WIDTH, HEIGHT, 0.0)
     pixels = image[..., ::-1].tobytes()
-    segment.buf[: len(pixels)] = pixels
+    view: Any = segment.buf
+    view[: len(pixels)] = pixels
     handle = pb.SharedMemoryHandle(name=segment.name, size=len(pixels))
     made = {}
     for how, data in (
         ("bytes", {"byte_data": pixels}),
         ("shared memory", {"shared_memory_handle": handle}),
     ):
-        bitmap = pb.Bitmap(width=WIDTH, height=HEIGHT, **data)  # type: ignore[arg-type]
+        bitmap = pb.Bitmap(width=WIDTH, height=HEIGHT, **data)
         request = pb.DetectAnomaliesRequest(model_component="part", bitmap=bitmap)
         bare = pixels if how == "bytes" else handle.SerializeToString()
         made[how] = (bare, request.SerializeToString())
@@ -233,14 +235,14 @@ def main() -> int:
         own, begin = engine[begin : begin + len(whole)], begin + len(whole)
         door = [all_ - part for all_, part in zip(whole, own, strict=True)]
         # The agent was asked once after each echo: what follows which matters to the caches.
-        for number, (echo, bare) in enumerate(times.items()):
+        for number, (method, bare) in enumerate(times.items()):
             after = door[number :: len(times)][WARM:]
-            ratios[f"{way}, {echo}"] = statistics.median(after) / statistics.median(bare[WARM:])
+            ratios[f"{way}, {method}"] = statistics.median(after) / statistics.median(bare[WARM:])
             print(
-                f"{way:20} {echo:16} p50 {quantile(bare[WARM:], 0.5):.2f} p99 "
+                f"{way:20} {method:16} p50 {quantile(bare[WARM:], 0.5):.2f} p99 "
                 f"{quantile(bare[WARM:], 0.99):.2f} ms, agent less engine p50 "
                 f"{quantile(after, 0.5):.2f} p99 {quantile(after, 0.99):.2f} ms, engine p50 "
-                f"{quantile(own, 0.5):.2f} ms, ratio {ratios[f'{way}, {echo}']:.2f}"
+                f"{quantile(own, 0.5):.2f} ms, ratio {ratios[f'{way}, {method}']:.2f}"
             )
     print(json.dumps({way: round(ratio, 3) for way, ratio in ratios.items()}))
     return 0

@@ -110,7 +110,7 @@ def watch(socket: Path) -> list[Any]:
         options = [("grpc.use_local_subchannel_pool", 1)]
         line = grpc.insecure_channel(f"unix:{socket}", options=options)
         cameras = ["nowhere"] if number < IDLE else []
-        stub = results_pb2_grpc.InspectionsStub(line)
+        stub: Any = results_pb2_grpc.InspectionsStub(line)  # type: ignore[no-untyped-call]
         call = stub.Watch(results_pb2.WatchRequest(cameras=cameras))
         call.initial_metadata()
         open_ += [line, call]
@@ -122,7 +122,8 @@ def asks(socket: Path) -> dict[str, Callable[[], object]]:
     line = grpc.insecure_channel(f"unix:{socket}")
     bitmap = pb.Bitmap(width=WIDTH, height=HEIGHT, byte_data=bytes(3 * WIDTH * HEIGHT))
     request = pb.DetectAnomaliesRequest(model_component="part", bitmap=bitmap)
-    agent, health = edge_agent_pb2_grpc.EdgeAgentStub(line), health_pb2_grpc.HealthStub(line)
+    agent: Any = edge_agent_pb2_grpc.EdgeAgentStub(line)  # type: ignore[no-untyped-call]
+    health = health_pb2_grpc.HealthStub(line)
     return {
         "detection": lambda: agent.DetectAnomalies(request),
         "health": lambda: health.Check(health_pb2.HealthCheckRequest()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import random
 from collections import Counter
 from collections.abc import Callable

@@ -11,7 +11,7 @@ another server may share it. The data plane is reached through `core.protocols` 
     turns.py        one detection at a time for each model
     service.py      the Edge Agent
     results.py      the results stream, also a Sink
-    inspections.py  edged's own interface: Inspect, Watch, List, Picture
+    inspections.py  edged's own interface: Inspect, Watch, List, Picture, Label
     admission.py    who may come in: certificates and the token
     ports.py        sockets and ports
     server.py       health, reflection, start and stop

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from edged.agent.calls import Calls, outcome
 from edged.agent.results import SCAN, ResultsStream, Watcher
 from edged.core.errors import Busy, DeadlineExceeded, InvalidInput, NotConfigured
-from edged.core.protocols import Entry, Journal, Stations
+from edged.core.protocols import Entry, Journal, Label, Labels, Stations
 from edged.core.types import Order
 from edged.wire import proto
 from edged.wire.pb import results_pb2 as pb
@@ -47,6 +47,7 @@ T = TypeVar("T")
 _PART = re.compile(r"[A-Za-z0-9._:-]{1,40}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _NO_ARCHIVE = "This box keeps no pictures: give its configuration an [archive] section."
+_NO_LABELS = "This box takes no labels: give its configuration [archive] and [rest] sections."
 _NO_STATION = (
     "No station of this box takes triggers by gRPC: give one in [[stations]] trigger = 'grpc'."
 )
@@ -55,14 +56,20 @@ _NO_STATION = (
 class InspectionsService:
     """edged.v1.Inspections over the results, the stations and the journal.
 
-    stations: None = no station takes triggers. reading: where the results' journal is read.
+    stations: None = no station takes triggers. labels: None = the box takes none. reading: where
+    the results' journal is read, and labels are written.
     """
 
     def __init__(
-        self, results: ResultsStream, stations: Stations | None, reading: Executor
+        self,
+        results: ResultsStream,
+        stations: Stations | None,
+        labels: Labels | None,
+        reading: Executor,
     ) -> None:
         self._results = results
         self._stations = stations
+        self._labels = labels
         self._reading = reading
         self._pictures = 0
 
@@ -73,6 +80,7 @@ class InspectionsService:
             "Watch": calls.stream("Watch", pb.WatchRequest, self.watch),
             "List": calls.unary("List", pb.ListRequest, self.list_),
             "Picture": calls.stream("Picture", pb.PictureRequest, self.picture),
+            "Label": calls.unary("Label", pb.LabelRequest, self.label),
         }
 
     async def inspect(self, request: pb.InspectRequest, context: Any) -> pb.Inspection:
@@ -140,12 +148,7 @@ class InspectionsService:
         journal = self._results.journal
         if journal is None:
             raise NotConfigured(_NO_ARCHIVE)
-        if not _ID.fullmatch(request.id):
-            raise InvalidInput(
-                "id is not that of an inspection: 32 digits of 0-9 and a-f, as Watch and List "
-                "give it.",
-                "id",
-            )
+        _check_id(request.id)
         if self._pictures >= MAX_PICTURES:
             raise Busy(f"{MAX_PICTURES} pictures are on their way already: try again in a moment.")
         self._pictures += 1
@@ -160,6 +163,20 @@ class InspectionsService:
                 await context.write(chunk.SerializeToString())
         finally:
             self._pictures -= 1
+
+    async def label(self, request: pb.LabelRequest, _: Any) -> pb.LabelResponse:
+        """Make an inspected part an entry of a data set. Raises what `Labels.label` raises."""
+        if self._labels is None:
+            raise NotConfigured(_NO_LABELS)
+        _check_id(request.id)
+        dataset = request.dataset or "train"
+        if dataset not in ("train", "test"):
+            raise InvalidInput(f"dataset is {dataset[:80]!r}: say train or test.", "dataset")
+        if len(request.classes) > MAX_NAMES:
+            raise InvalidInput(f"At most {MAX_NAMES} classes may be named.", "classes")
+        label = Label(request.anomalous, dataset, request.project, tuple(request.classes))
+        source_ref = await self._read(self._labels.label, request.id, label)
+        return pb.LabelResponse(source_ref=source_ref)
 
     async def _place(self, since: int, run: str) -> int:
         """The position to go on from, for a client that has seen `since` of `run`."""
@@ -225,6 +242,14 @@ def _order(request: pb.InspectRequest, remaining: float | None) -> Order:
     if remaining <= ANSWER_SECONDS:
         raise DeadlineExceeded("The call's deadline had passed when it arrived.")
     return Order(request.part, request.sequence, remaining - ANSWER_SECONDS)
+
+
+def _check_id(id: str) -> None:
+    if not _ID.fullmatch(id):
+        raise InvalidInput(
+            "id is not that of an inspection: 32 digits of 0-9 and a-f, as Watch and List give it.",
+            "id",
+        )
 
 
 def _names(names: Collection[str], field: str) -> frozenset[str]:

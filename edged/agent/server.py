@@ -28,7 +28,7 @@ from edged.config import GrpcConfig
 from edged.core.errors import ConfigError, EdgedError, MissingDependency
 from edged.core.loop import LoopThread
 from edged.core.observer import Observer
-from edged.core.protocols import ModelHost, Stations
+from edged.core.protocols import Labels, ModelHost, Stations
 from edged.core.workers import Crew, Deadline
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,11 @@ class Doors:
         observer: Observer,
         deadline: Deadline,
         stations: Stations | None = None,
+        labels: Labels | None = None,
     ) -> None:
-        """stations: those that take triggers by gRPC; None = none does."""
+        """stations: those that take triggers by gRPC, labels: who takes them; None = nobody."""
         self._stations = stations
+        self._labels = labels
         self._config = config
         self._host = host
         self._results = results
@@ -120,7 +122,8 @@ class Doors:
         reading = ThreadPoolExecutor(2, "doors-journal")
         self._executors += [pixels, control, reading]
         agent = EdgeAgentService(self._host, pixels, control).handlers(self._calls)
-        own = InspectionsService(self._results, self._stations, reading).handlers(self._calls)
+        service_ = InspectionsService(self._results, self._stations, self._labels, reading)
+        own = service_.handlers(self._calls)
         handlers = (
             grpc.method_handlers_generic_handler(service.NAME, agent),
             grpc.method_handlers_generic_handler(inspections.NAME, own),

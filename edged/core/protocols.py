@@ -201,8 +201,38 @@ class Journal(Protocol):
     def picture(self, id: str) -> tuple[bytes, str]:
         """Its encoded picture without loss, and the media type. Raises NotFound."""
 
-    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> None:
-        """Call back with new entries once they are durable, in order, on the journal's thread."""
+    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+        """Call back with new entries once they are durable, in order, on the journal's thread.
+
+        The answer ends it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a person says of an inspected part, for the next training.
+
+    dataset: train or test. project: of the API; empty = the one that the station follows.
+    classes: names of what is wrong, as a note. scope: (account, region) whose projects may be
+    used; None = anybody's.
+    """
+
+    anomalous: bool
+    dataset: str = "train"
+    project: str = ""
+    classes: tuple[str, ...] = ()
+    scope: tuple[str, str] | None = None
+
+
+class Labels(Protocol):
+    """Makes archived pictures entries of the API's data sets. Any thread; blocks for the disk."""
+
+    def label(self, id: str, label: Label) -> str:
+        """Put the picture where the data set can keep it, and add or replace its entry.
+
+        The source-ref of the entry, which the next CreateModel trains on. Raises NotFound,
+        InvalidInput, WrongState, BadImage.
+        """
 
 
 class FeatureExtractor(Protocol):

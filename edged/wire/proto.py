@@ -65,9 +65,7 @@ def row_bytes(width: int, height: int, size: int) -> int:
     return stride
 
 
-def image_from_rgb(
-    width: int, height: int, pixels: bytes | memoryview, stride: int = 0
-) -> Image:
+def image_from_rgb(width: int, height: int, pixels: bytes | memoryview, stride: int = 0) -> Image:
     """RGB888 rows as uint8 (height, width, 3) BGR, read-only: the same memory, seen backwards.
 
     Not C-contiguous; `imaging.resize_into` takes it as it is, and turns the colours where they are

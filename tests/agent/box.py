@@ -20,7 +20,7 @@ from edged.config import GrpcConfig
 from edged.core.errors import NotFound, WrongState
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.core.observer import Observer
-from edged.core.protocols import HostedModel, Journal, Stations
+from edged.core.protocols import HostedModel, Journal, Labels, Stations
 from edged.core.types import (
     Anomaly,
     Frame,
@@ -143,6 +143,7 @@ class Box:
         stations: Stations | None = None,
         journal: Journal | None = None,
         capacity: int = 64,
+        labels: Labels | None = None,
         **config: Any,
     ) -> None:
         self.socket = folder / "run" / "edged.sock"
@@ -161,6 +162,7 @@ class Box:
             self.observer,
             self.deadline,
             stations,
+            labels,
         )
 
     @property

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from edged.core.errors import NotFound, WrongState
-from edged.core.protocols import Entry
+from edged.core.protocols import Entry, Label
 from edged.core.types import (
     NO_IMAGE,
     Ack,
@@ -49,9 +49,7 @@ class FakeStations:
 
     def judged(self, order: Order, received_ns: int, late: bool = False) -> Inspection:
         trigger = Trigger(order.part, order.sequence, received_ns, kind="grpc")
-        frame = Frame(
-            "gate", 7, time.monotonic_ns(), datetime.now(timezone.utc), NO_IMAGE, trigger
-        )
+        frame = Frame("gate", 7, time.monotonic_ns(), datetime.now(timezone.utc), NO_IMAGE, trigger)
         outcome: Verdict | NoVerdict = Verdict(False, 0.75, 0.25, 0.5)
         if late:
             outcome = NoVerdict(Reason.TIMEOUT, "its deadline passed")
@@ -120,5 +118,19 @@ class FakeJournal:
             raise NotFound(f"The picture of inspection {id} is not kept (any more).")
         return self.pictures[id], "image/png"
 
-    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> None:
+    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
         self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback)
+
+
+class FakeLabels:
+    """FAKE: remembers what was said of which inspection."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Label]] = []
+
+    def label(self, id: str, label: Label) -> str:
+        if id == "0" * 32:
+            raise NotFound(f"No inspection {id} is in the archive.")
+        self.said.append((id, label))
+        return f"s3://edged-line/top/{id}.png"

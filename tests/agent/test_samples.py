@@ -68,9 +68,7 @@ def interface(name: str, messages: dict[str, dict[str, str]]) -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        message: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{PACKAGE}.{message}")
-        )
+        message: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{message}"))
         for message in messages
     }
 

@@ -67,6 +67,26 @@ class PictureChunk(_message.Message):
     size: int
     def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
+class LabelRequest(_message.Message):
+    __slots__ = ("id", "anomalous", "dataset", "project", "classes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ANOMALOUS_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    anomalous: bool
+    dataset: str
+    project: str
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., anomalous: _Optional[bool] = ..., dataset: _Optional[str] = ..., project: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LabelResponse(_message.Message):
+    __slots__ = ("source_ref",)
+    SOURCE_REF_FIELD_NUMBER: _ClassVar[int]
+    source_ref: str
+    def __init__(self, source_ref: _Optional[str] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("name", "version", "sha256")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edged.core.errors import Busy
-from edged.core.protocols import Entry, Journal
+from edged.core.protocols import Entry, LiveJournal
 from edged.core.types import Inspection, new_id
 from edged.wire import proto
 
@@ -75,7 +75,7 @@ class ResultsStream:
 
     name = "results"
 
-    def __init__(self, capacity: int = 4096, journal: Journal | None = None) -> None:
+    def __init__(self, capacity: int = 4096, journal: LiveJournal | None = None) -> None:
         self.journal = journal
         self.run = "" if journal is not None else new_id()
         """What counts the positions: this life, or (empty) the journal."""

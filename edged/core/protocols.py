@@ -201,6 +201,10 @@ class Journal(Protocol):
     def picture(self, id: str) -> tuple[bytes, str]:
         """Its encoded picture without loss, and the media type. Raises NotFound."""
 
+
+class LiveJournal(Journal, Protocol):
+    """A journal that is being written in this process."""
+
     def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
         """Call back with new entries once they are durable, in order, on the journal's thread.
 

@@ -20,7 +20,7 @@ from edged.config import GrpcConfig
 from edged.core.errors import NotFound, WrongState
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.core.observer import Observer
-from edged.core.protocols import HostedModel, Journal, Labels, Stations
+from edged.core.protocols import HostedModel, Labels, LiveJournal, Stations
 from edged.core.types import (
     Anomaly,
     Frame,
@@ -141,7 +141,7 @@ class Box:
         folder: Path,
         listen: str | None = "127.0.0.1:0",
         stations: Stations | None = None,
-        journal: Journal | None = None,
+        journal: LiveJournal | None = None,
         capacity: int = 64,
         labels: Labels | None = None,
         **config: Any,

@@ -202,16 +202,6 @@ class Journal(Protocol):
         """Its encoded picture without loss, and the media type. Raises NotFound."""
 
 
-class LiveJournal(Journal, Protocol):
-    """A journal that is being written in this process."""
-
-    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
-        """Call back with new entries once they are durable, in order, on the journal's thread.
-
-        The answer ends it.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Label:
     """What a person says of an inspected part, for the next training.
@@ -261,3 +251,13 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int, **facts: Any) -> None:
         """`done` of `total` steps of `stage` are finished."""
+
+
+class LiveJournal(Journal, Protocol):
+    """A journal that is being written in this process."""
+
+    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+        """Call back with new entries once they are durable, in order, on the journal's thread.
+
+        The answer ends it.
+        """

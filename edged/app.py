@@ -219,13 +219,22 @@ class App:
         if config.grpc:
             from edged.agent.results import ResultsStream
             from edged.agent.server import Doors
+            from edged.labelling import Labelling
 
-            results = ResultsStream()
-            doors = Doors(config.grpc, host, results, self._crew, observer, self._deadline)
-            doors.start()
-            stack.callback(doors.close)
-            self._doors = doors
-            sinks.append(results)
+            results = ResultsStream(journal=self._archive)
+            asked = any(station.trigger == "grpc" for station in config.all_stations)
+            self._doors = Doors(
+                config.grpc,
+                host,
+                results,
+                self._crew,
+                observer,
+                self._deadline,
+                line.stations if asked else None,
+                Labelling(config) if config.archive and config.rest else None,
+            )
+            stack.callback(self._doors.close)
+            sinks.insert(0, results)  # first to start: what it hears from the archive ends before
         if config.mqtt:
             from edged.sinks.mqtt import MqttSink
 
@@ -252,6 +261,8 @@ class App:
         for sink in sinks:
             sink.start()
             stack.callback(sink.close)
+        if self._doors is not None:
+            self._doors.start()
         return sinks
 
     def _hosting(self, model: ModelConfig) -> Hosting:

@@ -10,6 +10,11 @@ from edged.core.errors import ConfigError, EdgedError
 from edged.engines.recipe import ENGINES, PACKAGES, installed
 from edged.wire.spec import read_spec
 
+FILES = (
+    "password_file", "token_file", "ca_file", "client_ca_file", "cert_file", "key_file",
+)  # fmt: skip
+"""Keys of sections that name a file which must be there."""
+
 
 def check(path: Path) -> Config:
     """Read a configuration and look whether what it names is there; and return it."""
@@ -35,8 +40,8 @@ def check(path: Path) -> Config:
         if trouble:
             line = configuration.locate(lines, ("cameras", index, key))
             problems.append(f"{path}:{line} cameras[{index}].{key}: {trouble}")
-    for section in ("mqtt", "rest"):
-        for key in ("password_file", "ca_file", "cert_file", "key_file"):
+    for section in ("mqtt", "grpc", "rest"):
+        for key in FILES:
             file = getattr(getattr(config, section), key, None)
             if file is not None and not file.is_file():
                 line = configuration.locate(lines, (section, key))

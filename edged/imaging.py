@@ -252,15 +252,22 @@ def read_for(path: Path, size: tuple[int, int], opener: Opener = content) -> Dec
 def resize_into(image: Image, out: Image) -> None:
     """Scale uint8 (H, W, 3) into `out`, a uint8 (h, w, 3) row of the engine's buffer, in place.
 
-    Area averaging when the picture shrinks (no aliasing), linear when it grows.
+    Area averaging when the picture shrinks (no aliasing), linear when it grows. An image may be
+    RGB pixels seen backwards (`rgb[..., ::-1]`, rows perhaps padded): they are turned where they
+    are few, after scaling, and the outcome is that of a BGR copy to the bit.
     """
+    cv = _cv2()
     height, width = out.shape[:2]
+    backwards = image.strides[2] < 0
+    source = image[..., ::-1] if backwards else image
     if image.shape[:2] == (height, width):
-        np.copyto(out, image)
-        return
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    mode = _cv2().INTER_AREA if shrinks else _cv2().INTER_LINEAR
-    _cv2().resize(image, (width, height), dst=out, interpolation=mode)
+        np.copyto(out, source)
+    else:
+        shrinks = image.shape[0] >= height and image.shape[1] >= width
+        mode = cv.INTER_AREA if shrinks else cv.INTER_LINEAR
+        cv.resize(source, (width, height), dst=out, interpolation=mode)
+    if backwards:
+        cv.cvtColor(out, cv.COLOR_RGB2BGR, dst=out)
 
 
 def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:

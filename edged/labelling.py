@@ -19,7 +19,7 @@ from edged.store.database import Database
 CATALOG = "catalog.sqlite"
 
 
-def label(config: Config, id: str, wanted: Label) -> str:
+def put(config: Config, id: str, wanted: Label) -> str:
     """Make an archived picture an entry of a data set; its source-ref. Raises as Labels does."""
     rest, state = config.rest, config.state_dir
     if not (state / CATALOG).exists():
@@ -39,3 +39,14 @@ def label(config: Config, id: str, wanted: Label) -> str:
     finally:
         database.close()
         archive.close()
+
+
+class Labelling:
+    """core.protocols.Labels of a configuration: each label opens what it needs, and closes it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def label(self, id: str, label: Label) -> str:
+        """See core.protocols.Labels."""
+        return put(self._config, id, label)

@@ -61,12 +61,11 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _label(arguments: argparse.Namespace) -> int:
     from edged import config as configuration
     from edged.core.protocols import Label
-    from edged.labelling import label
 
     id = _checked(arguments.id)
     config = configuration.load(arguments.config)
     anomalous, classes = arguments.label == "anomaly", tuple(arguments.classes)
     wanted = Label(anomalous, arguments.dataset, arguments.project, classes)
-    source = label(config, id, wanted)
+    source = put(config, id, wanted)
     print_report({"id": id, "label": arguments.label, "source_ref": source}, arguments.json)
     return 0

@@ -117,7 +117,37 @@ FAULTS = {
     "gRPC for the network": (
         '[grpc]\nlisten = "192.168.1.5:50051"  #!',
         "grpc.listen",
-        "192.168.1.5 can be reached from outside without TLS and authentication",
+        "192.168.1.5 can be reached from outside: set cert_file and key_file for TLS, and",
+    ),
+    "gRPC for everybody on the network": (
+        '[grpc]\nlisten = "192.168.1.5:50051"  #!\ncert_file = "c"\nkey_file = "k"',
+        "grpc.listen",
+        "everybody may do everything: set client_ca_file or token_file",
+    ),
+    "a token for the network in clear text": (
+        '[grpc]\nlisten = "192.168.1.5:50051"  #!\ntoken_file = "t"',
+        "grpc.listen",
+        "set cert_file and key_file for TLS",
+    ),
+    "a client's certificate without TLS": (
+        '[grpc]\nlisten = "127.0.0.1:50051"\nclient_ca_file = "c"  #!',
+        "grpc.client_ca_file",
+        "nobody can show a certificate without TLS",
+    ),
+    "half a certificate of gRPC": (
+        '[grpc]  #!\nlisten = "127.0.0.1:50051"\ncert_file = "c"',
+        "grpc",
+        "cert_file and key_file go together",
+    ),
+    "a token for a socket": (
+        '[grpc]\nsocket = "s"\ntoken_file = "t"  #!',
+        "grpc.token_file",
+        "is of the TCP port: set listen, too",
+    ),
+    "a group that is none": (
+        '[grpc]\nsocket = "s"\ngroup = true  #!',
+        "grpc.group",
+        "must be the name or the number of a group",
     ),
     "gRPC for every host of IPv6": (
         '[grpc]\nlisten = "[::]:50051"  #!',

@@ -143,3 +143,13 @@ def test_twelve_megapixels_reduced_look_the_same_to_a_model_as_decoded_whole(
 def twelve_megapixels() -> tuple[bytes, Image]:
     data = jpeg(np.tile(noisy(750, 1000), (4, 4, 1)))  # rendering as much would take long
     return data, imaging.decode(data, "a.jpg")
+
+
+@pytest.mark.parametrize("size", [(48, 64), (240, 320), (300, 500)])
+def test_rgb_seen_backwards_is_scaled_as_its_bgr_copy_is(size: tuple[int, int]) -> None:
+    padded = np.random.default_rng(2).integers(0, 256, (240, 963), dtype=np.uint8)
+    backwards = padded[:, :960].reshape(240, 320, 3)[..., ::-1]
+    seen, wanted = np.empty((*size, 3), np.uint8), np.empty((*size, 3), np.uint8)
+    imaging.resize_into(backwards, seen)
+    imaging.resize_into(np.ascontiguousarray(backwards), wanted)
+    assert np.array_equal(seen, wanted)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edged.core.errors import BadImage
+from edged.core.protocols import Entry
 from edged.core.types import (
     Anomaly,
     Frame,
@@ -18,7 +19,7 @@ from edged.core.types import (
     Truth,
     Verdict,
 )
-from edged.wire import proto
+from edged.wire import proto, results
 
 AT = datetime(2026, 11, 24, 12, 30, 15, 250000, tzinfo=timezone.utc)
 
@@ -38,12 +39,13 @@ def rgb(width: int, height: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_a_bitmap_becomes_a_contiguous_read_only_bgr_image() -> None:
+def test_a_bitmap_becomes_a_read_only_bgr_image_in_the_same_memory() -> None:
     pixels = rgb(70, 64)
-    image = proto.image_from_rgb(70, 64, pixels.tobytes())
+    data = pixels.tobytes()
+    image = proto.image_from_rgb(70, 64, data)
+    assert np.shares_memory(image, np.frombuffer(data, np.uint8))
     assert image.shape == (64, 70, 3)
     assert image.dtype == np.uint8
-    assert image.flags.c_contiguous
     assert not image.flags.writeable
     assert np.array_equal(image, pixels[..., ::-1])
 
@@ -189,3 +191,80 @@ def test_capture_time_of_another_zone_is_converted() -> None:
 def test_a_file_name_that_is_no_utf_8_does_not_lose_the_record() -> None:
     record = Inspection(frame(name="bad-\udcff.png"), None, NoVerdict(Reason.OVERLOAD), Timing(0))
     assert proto.inspection(record).name == "bad-?.png"
+
+
+def judged(**changes: object) -> Inspection:
+    facts: dict[str, object] = {
+        "frame": frame(
+            trigger=Trigger("P-1", 3, 0, kind="grpc"), name="a.png", truth=Truth(True, "scratch")
+        ),
+        "model": ModelRef("screws", "2", "ab" * 32),
+        "outcome": Verdict(True, 0.75, 0.75, 0.5, (Anomaly("scratch", 0.125, "#23A436"),)),
+        "timing": Timing(1_000_000_000, 1_500_000_000, 2_000_000_000, 2_250_000_000, 3_000_000_000),
+        "engine": "onnxruntime cpu fp32",
+    }
+    return Inspection(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+RECORDS = {
+    "rejected": judged(),
+    "good": judged(outcome=Verdict(False, 0.75, 0.25, 0.5)),
+    "late": judged(outcome=Verdict(False, 0.75, 0.25, 0.5), late_of=7),
+    "simulated": judged(frame=frame(simulated=True), outcome=Verdict(False, 0.75, 0.25, 0.5)),
+    "not judged": judged(outcome=NoVerdict(Reason.CAMERA_LOST, "gone"), model=None, engine=""),
+}
+NEWER = ("station", "engine", "image_sha256", "trigger", "late_of", "ok", "code")
+
+
+def newer(record: Inspection) -> dict[str, object]:
+    """What `full` says, and what newer ones say beside it."""
+    trigger = record.frame.trigger
+    told = trigger and {"part": trigger.part, "seq": trigger.sequence, "kind": trigger.kind}
+    return {
+        **results.full(record),
+        "station": record.frame.source,
+        "engine": record.engine,
+        "trigger": told,
+        "late_of": record.late_of,
+        "ok": record.ok,
+        "code": record.code,
+    }
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_record_of_the_journal_becomes_the_same_message(kind: str) -> None:
+    record = RECORDS[kind]
+    entry = Entry(9, {**newer(record), "image_sha256": "cd" * 32}, picture=True)
+    message = proto.inspection_from_record(entry)
+    assert (message.position, message.run, message.has_picture) == (9, "", True)
+    assert message.image_sha256 == "cd" * 32
+    message.has_picture, message.image_sha256 = False, ""
+    assert message == proto.inspection(record, 9)
+
+
+@pytest.mark.parametrize("kind", ["rejected", "good", "simulated", "not judged"])
+def test_a_record_without_the_newer_keys_says_what_can_be_found_from_the_rest(kind: str) -> None:
+    record = RECORDS[kind]
+    older = {key: value for key, value in newer(record).items() if key not in NEWER}
+    message = proto.inspection_from_record(Entry(9, older))
+    assert (message.ok, message.code) == (record.ok, record.code)
+    assert (message.camera, message.station, message.part) == (
+        "top",
+        "top",
+        "P-1" if record.frame.trigger else "",
+    )
+    assert message.WhichOneof("outcome") == proto.inspection(record).WhichOneof("outcome")
+
+
+@pytest.mark.parametrize("key", ["id", "camera", "seq", "captured_at", "score"])
+def test_a_record_that_lacks_what_all_have_is_damaged(key: str) -> None:
+    record = newer(RECORDS["good"])
+    del record[key]
+    record.pop("station")
+    with pytest.raises(ValueError, match="position 9 is damaged"):
+        proto.inspection_from_record(Entry(9, record))
+
+
+def test_a_record_that_claims_ok_for_an_anomaly_is_not_believed() -> None:
+    record = {**newer(RECORDS["rejected"]), "ok": True}
+    assert not proto.inspection_from_record(Entry(9, record)).ok

@@ -9,15 +9,18 @@ INTERNAL with a sentence and nothing more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from concurrent.futures import Future
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from edged.agent.details import KEY, packed, shortened
 from edged.core.errors import EdgedError, InvalidInput, ShuttingDown
 from edged.core.observer import Observer
 
@@ -25,9 +28,7 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 
-# HTTP/2 headers carry the sentence, and a client's own words may be in it.
-MAX_DETAILS = 1000
-
+T = TypeVar("T")
 
 CLOSE_SECONDS = 0.05
 """Before a deadline: the client's own comes earlier than ours by the way of the request."""
@@ -43,11 +44,21 @@ class Calls:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def unary(self, method: str, request: type[Message], handler: Handler) -> Any:
-        """A gRPC method handler: one request, one response."""
+    def unary(
+        self,
+        method: str,
+        request: type[Message],
+        handler: Handler,
+        read: Callable[[bytes], Any] | None = None,
+    ) -> Any:
+        """A gRPC method handler: one request, one response.
+
+        read: makes of a serialised `request` what `handler` takes; None = the message.
+        """
+        read = read or request.FromString
 
         async def answer(data: bytes, context: Any) -> bytes:
-            response = await self._answer(method, request, handler, data, context)
+            response = await self._answer(method, request, read, handler, data, context)
             serialized: bytes = response.SerializeToString()
             return serialized
 
@@ -57,7 +68,7 @@ class Calls:
         """A gRPC method handler: one request; `handler` writes serialised messages itself."""
 
         async def answer(data: bytes, context: Any) -> None:
-            await self._answer(method, request, handler, data, context)
+            await self._answer(method, request, request.FromString, handler, data, context)
 
         return grpc.unary_stream_rpc_method_handler(answer)
 
@@ -70,18 +81,29 @@ class Calls:
             log.warning("%d calls were still running and are cut off", self._active)
 
     async def _answer(
-        self, method: str, kind: type[Message], handler: Handler, data: bytes, context: Any
+        self,
+        method: str,
+        kind: type[Message],
+        read: Callable[[bytes], Any],
+        handler: Handler,
+        data: bytes,
+        context: Any,
     ) -> Any:
         began = time.perf_counter()
-        code, details = "OK", ""
+        code, details, cause = "OK", "", None
         self._active += 1
         self._idle.clear()
         try:
             if self._closing:
                 raise ShuttingDown("edged is stopping: try again when it is back.")
-            return await handler(_parse(kind, data), context)
+            try:
+                request = read(data)
+            except DecodeError:
+                name = kind.DESCRIPTOR.full_name
+                raise InvalidInput(f"The request is not a {name} message.") from None
+            return await handler(request, context)
         except EdgedError as error:
-            code, details = error.grpc_code, str(error)
+            code, details, cause = error.grpc_code, str(error), error
             if code == "INTERNAL":
                 log.error("%s: %s", method, error)
         except asyncio.CancelledError:
@@ -101,12 +123,28 @@ class Calls:
             if not self._active:
                 self._idle.set()
             self._observer.request_done(method, code, time.perf_counter() - began)
-        await context.abort(grpc.StatusCode[code], details[:MAX_DETAILS])
+        sentence = shortened(details)
+        trailing = ((KEY, packed(code, sentence, cause)),)
+        await context.abort(grpc.StatusCode[code], sentence, trailing)
 
 
-def _parse(kind: type[Message], data: bytes) -> Message:
-    try:
-        message: Message = kind.FromString(data)
-    except DecodeError:
-        raise InvalidInput(f"The request is not a {kind.DESCRIPTOR.full_name} message.") from None
-    return message
+async def outcome(future: Future[T], ended: Callable[[], None] = lambda: None) -> T:
+    """What `asyncio.wrap_future` gives, except that a cancelled call does not cancel `future`.
+
+    The data plane owns it: a unit that answers a cancelled future would be the one to fail.
+    ended: called on the loop when the future is done, whether or not somebody waits still.
+    """
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def end() -> None:
+        done.set()
+        ended()
+
+    def wake(_: Future[T]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(end)
+
+    future.add_done_callback(wake)
+    await done.wait()
+    return future.result()

@@ -1,10 +1,14 @@
-"""The stream of inspections for MES software: a Sink on one side, `Inspections.Watch` on the other.
+"""The newest inspections for MES software, and who reads them: a Sink.
 
-Owns one ring of serialised records, shared by all watchers: a watcher is a cursor into it, so a
-slow one holds no memory and costs the others nothing. When the ring overtakes it, it loses the
-oldest and sees the gap in `position`. No frame is kept alive: a record is serialised once, on
-acceptance. Must not decide anything about a record, nor keep it for longer than the ring does:
-what must survive a restart is the outbox's business.
+Owns one ring of serialised records, shared by all watchers: a watcher is a position in it, so a
+slow one holds no memory and costs the others nothing. No frame is kept alive: a record is
+serialised once. Must not decide anything about a record, nor keep it for longer than the ring does.
+
+Decision. With a journal the ring holds what the journal has made durable, under the journal's
+positions: whoever has seen a position can go on from it after any crash. A watcher that the ring
+has overtaken, or that begins further back, reads the journal until it has caught up; the callers
+do that (`inspections.py`), off the loop. Without a journal positions count this life only, `run`
+says which, and a watcher that was overtaken loses the oldest and sees the gap.
 """
 
 from __future__ import annotations
@@ -13,70 +17,97 @@ import asyncio
 import contextlib
 import logging
 import threading
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-from edged.agent.calls import Calls
-from edged.core.errors import Busy, InvalidInput
+from edged.core.errors import Busy
+from edged.core.protocols import Entry, LiveJournal
 from edged.core.types import Inspection, new_id
 from edged.wire import proto
-from edged.wire.pb import results_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-NAME = "edged.v1.Inspections"
 MAX_WATCHERS = 64
-MAX_CAMERAS = 1024
 SCAN = 256
-"""Positions looked at in one go: the lock is held, and the loop kept, that long at most."""
+"""Records looked at in one go: the lock is held, and the loop kept, that long at most."""
+
+
+class Kept(NamedTuple):
+    """A record in the ring; data: edged.v1.Inspection, serialised."""
+
+    position: int
+    station: str
+    data: bytes
 
 
 @dataclass(slots=True, eq=False)
-class _Watcher:
-    """Where one client is. Touched on the loop's thread only."""
+class Watcher:
+    """Where one client is: it has seen, or not asked for, everything up to `position`.
+
+    caught_up: it has read the journal to its end. Touched on the loop's thread only.
+    """
 
     position: int
-    cameras: frozenset[str]
+    stations: frozenset[str]
+    caught_up: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     missed: int = 0
 
 
+class Taken(NamedTuple):
+    """What a watcher gets next.
+
+    more: the ring has more. behind: the journal must be read first. until: up to this position;
+    None = to its end. ended: nothing comes any more.
+    """
+
+    records: list[bytes]
+    more: bool = False
+    behind: bool = False
+    until: int | None = None
+    ended: bool = False
+
+
 class ResultsStream:
-    """The last `capacity` inspections of this daemon's life, and whoever watches them."""
+    """The last `capacity` inspections, and whoever watches them."""
 
     name = "results"
 
-    def __init__(self, capacity: int = 4096) -> None:
-        self._capacity = capacity
-        self._run = new_id()
+    def __init__(self, capacity: int = 4096, journal: LiveJournal | None = None) -> None:
+        self.journal = journal
+        self.run = "" if journal is not None else new_id()
+        """What counts the positions: this life, or (empty) the journal."""
+        self._ring = _Ring(capacity)
         self._lock = threading.Lock()
-        self._ring: list[tuple[str, bytes]] = []  # position p is at p - 1, modulo
-        self._newest = 0
         self._closed = False
         self._waking = False
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Nothing to open: watchers come in through the doors."""
+        """Hear of what the journal makes durable; watchers come in through the doors."""
+        if self.journal is not None:
+            self.journal.subscribe(self._written)
 
     def accept(self, inspection: Inspection) -> None:
-        """Give a record its position and wake the watchers. Any thread, several at once."""
-        message = proto.inspection(inspection, run=self._run)
+        """Give a record its position and wake the watchers. Any thread, several at once.
+
+        With a journal nothing: the record comes when it is durable.
+        """
+        if self.journal is not None:
+            return
+        message = proto.inspection(inspection, run=self.run)
         with self._lock:
-            message.position = self._newest + 1
-            entry = (inspection.frame.source, message.SerializeToString())
-            if len(self._ring) < self._capacity:
-                self._ring.append(entry)
-            else:
-                self._ring[self._newest % self._capacity] = entry
-            self._newest += 1
+            position = message.position = self._ring.newest + 1
+            self._ring.add(Kept(position, message.station, message.SerializeToString()))
             wake = self._wants_wake()
         if wake:
             self._call_loop()
 
     def close(self) -> None:
-        """Let every watcher receive what was accepted, then end its stream with OK.
+        """Let every watcher receive what the ring holds, then end its stream with OK.
 
         Does not wait: a client that does not read must not use up the time that other sinks need
         to deliver. The doors wait for the streams, by their own deadline, when they close.
@@ -87,76 +118,80 @@ class ResultsStream:
         if wake:
             self._call_loop()
 
-    def handlers(self, calls: Calls) -> dict[str, Any]:
-        """The gRPC method handlers by the method's name."""
-        return {"Watch": calls.stream("Watch", pb.WatchRequest, self.watch)}
-
-    async def watch(self, request: pb.WatchRequest, context: Any) -> None:
-        """Write the records after `since`, then live ones, until closed. Loop thread.
-
-        Raises Busy beyond MAX_WATCHERS, InvalidInput for too many cameras.
-        """
-        watcher = self._join(request)
-        try:
-            # Tells the client that it watches, long before there may be a record.
-            await context.send_initial_metadata(())
-            while True:
-                watcher.wake.clear()
-                records, more, ended = self._take(watcher)
-                for record in records:
-                    await context.write(record)
-                if ended:
-                    return
-                if more:
-                    await asyncio.sleep(0)
-                else:
-                    await watcher.wake.wait()
-        finally:
-            self._leave(watcher)
-
-    def _join(self, request: pb.WatchRequest) -> _Watcher:
-        if len(request.cameras) > MAX_CAMERAS:
-            raise InvalidInput(
-                f"{len(request.cameras)} cameras are named; {MAX_CAMERAS} are allowed, and none "
-                "means all."
-            )
+    def join(self, watcher: Watcher) -> None:
+        """Wake `watcher` from now on, until it leaves. Loop thread. Raises Busy."""
         with self._lock:
             if len(self._watchers) >= MAX_WATCHERS:
                 raise Busy(f"{MAX_WATCHERS} clients watch already: close one, or try again later.")
-            since = request.since
-            # Positions begin again at each start: one from an earlier life says nothing here.
-            if since > self._newest or (request.run and request.run != self._run):
-                since = 0
-            watcher = _Watcher(max(since + 1, self._oldest()), frozenset(request.cameras))
             self._watchers.add(watcher)
             self._loop = asyncio.get_running_loop()
-        return watcher
 
-    def _leave(self, watcher: _Watcher) -> None:
+    def leave(self, watcher: Watcher) -> None:
+        """Forget it; safe for one that never joined."""
         with self._lock:
             self._watchers.discard(watcher)
         if watcher.missed:
             log.warning("a watcher of the results was too slow: %d passed it by", watcher.missed)
 
-    def _take(self, watcher: _Watcher) -> tuple[list[bytes], bool, bool]:
-        """The watcher's next records; whether more are there; whether that was all for ever."""
+    def place(self, since: int, run: str) -> int:
+        """The position to go on from without a journal, for a client that has seen `since`."""
         with self._lock:
-            oldest = self._oldest()
-            if watcher.position < oldest:
-                watcher.missed += oldest - watcher.position
-                watcher.position = oldest
-            end = min(watcher.position + SCAN, self._newest + 1)
-            records = []
-            for position in range(watcher.position, end):
-                camera, record = self._ring[(position - 1) % self._capacity]
-                if not watcher.cameras or camera in watcher.cameras:
-                    records.append(record)
-            watcher.position = end
-            more = end <= self._newest
-            return records, more, self._closed and not more
+            # Positions begin again at each start: one from an earlier life says nothing here.
+            foreign = since > self._ring.newest or (run and run != self.run)
+            return max(0 if foreign else since, self._ring.oldest - 1)
 
-    def _oldest(self) -> int:
-        return self._newest - len(self._ring) + 1
+    def page(self, since: int, stations: frozenset[str], most: int) -> list[Kept]:
+        """At most so many records of the ring after `since`."""
+        with self._lock:
+            found: list[Kept] = []
+            index = self._ring.after(since)
+            while index < len(self._ring) and len(found) < most:
+                kept = self._ring[index]
+                if not stations or kept.station in stations:
+                    found.append(kept)
+                index += 1
+            return found
+
+    def take(self, watcher: Watcher) -> Taken:
+        """The watcher's next records, or where to look for them. Loop thread."""
+        with self._lock:
+            ring = self._ring
+            before = ring.oldest - 1
+            if self.journal is None:
+                if watcher.position < before:
+                    watcher.missed += before - watcher.position
+                    watcher.position = before
+            elif watcher.position < before or (not len(ring) and not watcher.caught_up):
+                until = before if len(ring) else None
+                return Taken([], behind=True, until=until, ended=self._closed)
+            begin = ring.after(watcher.position)
+            end = min(begin + SCAN, len(ring))
+            records = []
+            for index in range(begin, end):
+                kept = ring[index]
+                if not watcher.stations or kept.station in watcher.stations:
+                    records.append(kept.data)
+            if end > begin:
+                watcher.position = ring[end - 1].position
+            more = end < len(ring)
+            return Taken(records, more, ended=self._closed and not more)
+
+    def _written(self, entries: Sequence[Entry]) -> None:
+        """The journal has these on disk (its thread, in the order of their positions)."""
+        kept = []
+        for entry in entries:
+            try:
+                message = proto.inspection_from_record(entry)
+            except ValueError as error:
+                log.error("an inspection is left out of the stream: %s", error)
+                continue
+            kept.append(Kept(entry.position, message.station, message.SerializeToString()))
+        with self._lock:
+            for one in kept:
+                self._ring.add(one)
+            wake = self._wants_wake()
+        if wake:
+            self._call_loop()
 
     def _wants_wake(self) -> bool:
         """Whether the loop must be told; one wake serves all records until it has run."""
@@ -176,3 +211,39 @@ class ResultsStream:
             watchers = list(self._watchers)
         for watcher in watchers:
             watcher.wake.set()
+
+
+class _Ring:
+    """The last records in the order of their positions, which rise but may leave gaps."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._slots: list[Kept] = []
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, index: int) -> Kept:
+        return self._slots[(self._first + index) % len(self._slots)]
+
+    @property
+    def oldest(self) -> int:
+        """Its position; 1 while there is none."""
+        return self[0].position if self._slots else 1
+
+    @property
+    def newest(self) -> int:
+        """Its position; 0 while there is none."""
+        return self[len(self) - 1].position if self._slots else 0
+
+    def add(self, kept: Kept) -> None:
+        if len(self._slots) < self._capacity:
+            self._slots.append(kept)
+        else:
+            self._slots[self._first] = kept
+            self._first = (self._first + 1) % self._capacity
+
+    def after(self, position: int) -> int:
+        """The index of the first record behind `position`; len(self) when there is none."""
+        return bisect_right(range(len(self)), position, key=lambda index: self[index].position)

@@ -1,35 +1,34 @@
-"""Sockets and ports: where gRPC clients come in.
+"""The gRPC servers: what they offer, when they are healthy, and their start and end.
 
-Owns the addresses, the health service, and the start and the end of the server. Must not know
-what a call means. Unix socket and loopback only: leaving this machine needs TLS and
-authentication, which the configuration refuses to do without.
+Owns the health service, reflection, and the life of the servers. Must not know what a call means.
+There are two, on one loop, with the same services: one of the Unix socket, whose permissions say
+who may connect, and one of the TCP port, whose clients may have to show a certificate or a token.
+Calls of strangers on the port so never take the places of those on the socket.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import errno
 import logging
-import socket
-import stat
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from edged.agent import results, service
+from edged.agent import admission, inspections, ports, results, service
 from edged.agent.calls import Calls
+from edged.agent.inspections import InspectionsService
 from edged.agent.results import ResultsStream
 from edged.agent.service import EdgeAgentService
-from edged.config import GrpcConfig, split_address
-from edged.core.errors import ConfigError, EdgedError, WrongState
+from edged.config import GrpcConfig
+from edged.core.errors import ConfigError, EdgedError, MissingDependency
 from edged.core.loop import LoopThread
 from edged.core.observer import Observer
-from edged.core.protocols import ModelHost
+from edged.core.protocols import Labels, ModelHost, Stations
 from edged.core.workers import Crew, Deadline
 
 log = logging.getLogger(__name__)
@@ -40,10 +39,8 @@ GRACE_SECONDS = 5.0
 MARGIN_SECONDS = 5.0
 """For the server's own work after the grace: no client is waited for any more."""
 MAX_CALLS = results.MAX_WATCHERS + 96
-"""At once, watchers included; beyond it RESOURCE_EXHAUSTED before the message is read."""
-MAX_PATH_BYTES = 107
-SOCKET_MODE = 0o660
-SERVICES = ("", service.NAME, results.NAME)
+"""Of a server at once, watchers included; beyond it RESOURCE_EXHAUSTED before a message is read."""
+SERVICES = ("", service.NAME, inspections.NAME)
 
 
 class Doors:
@@ -57,7 +54,12 @@ class Doors:
         crew: Crew,
         observer: Observer,
         deadline: Deadline,
+        stations: Stations | None = None,
+        labels: Labels | None = None,
     ) -> None:
+        """stations: those that take triggers by gRPC, labels: who takes them; None = nobody."""
+        self._stations = stations
+        self._labels = labels
         self._config = config
         self._host = host
         self._results = results
@@ -66,7 +68,7 @@ class Doors:
         self._loop = LoopThread("doors", crew)
         self._executors: list[ThreadPoolExecutor] = []
         self._calls = Calls(observer)
-        self._server: Any = None
+        self._servers: list[Any] = []
         self._health: Any = None
         self._address: str | None = None
         self._inode: tuple[int, int] | None = None
@@ -99,12 +101,12 @@ class Doors:
         self._results.close()  # the app has done so; if not, watchers would use up all the time
         grace = self._deadline.remaining(GRACE_SECONDS)
         try:
-            if self._server is not None:
+            if self._servers:
                 self._loop.run(self._shut(grace), grace + MARGIN_SECONDS)
         except EdgedError as error:  # the rest of the stop must go on
             log.error("the gRPC server did not end in order: %s", error)
         finally:
-            self._server = None
+            self._servers = []
             if not self._loop.close(MARGIN_SECONDS):
                 log.error("the doors thread did not end in %g s", MARGIN_SECONDS)
             for executor in self._executors:
@@ -113,31 +115,44 @@ class Doors:
             self._remove_socket()
 
     async def _open(self) -> None:
+        config = self._config
         # Executors, not workers: they run short pieces of a request and have no loop to watch.
         pixels = ThreadPoolExecutor(2, "doors-pixels")
         control = ThreadPoolExecutor(2, "doors-control")
-        self._executors += [pixels, control]
-        agent = EdgeAgentService(self._host, pixels, control)
-        server = self._server = grpc.aio.server(
-            options=_options(self._config.max_message_bytes), maximum_concurrent_rpcs=MAX_CALLS
-        )
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(service.NAME, agent.handlers(self._calls)),
-                grpc.method_handlers_generic_handler(
-                    results.NAME, self._results.handlers(self._calls)
-                ),
-            )
+        reading = ThreadPoolExecutor(2, "doors-journal")
+        self._executors += [pixels, control, reading]
+        agent = EdgeAgentService(self._host, pixels, control).handlers(self._calls)
+        service_ = InspectionsService(self._results, self._stations, self._labels, reading)
+        own = service_.handlers(self._calls)
+        handlers = (
+            grpc.method_handlers_generic_handler(service.NAME, agent),
+            grpc.method_handlers_generic_handler(inspections.NAME, own),
         )
         # Not through `Calls`: probes are not requests, and must be answered to the end.
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         await self._set_health(False)
-        if self._config.listen is not None:
-            self._address = _bind_port(server, self._config.listen)
-        if self._config.socket is not None:
-            self._inode = _bind_socket(server, self._config.socket)
-        await server.start()
+        if config.listen is not None:
+            checks = admission.interceptors(config, self._observer)
+            server = self._add_server(handlers, checks)
+            self._address = ports.bind_port(server, config.listen, admission.credentials(config))
+        if config.socket is not None:
+            server = self._add_server(handlers, ())
+            self._inode = ports.bind_socket(server, config.socket, config.group)
+        for server in self._servers:
+            await server.start()
+
+    def _add_server(self, handlers: tuple[Any, ...], checks: Sequence[Any]) -> Any:
+        server = grpc.aio.server(
+            interceptors=checks,
+            options=ports.options(self._config.max_message_bytes),
+            maximum_concurrent_rpcs=MAX_CALLS,
+        )
+        self._servers.append(server)
+        server.add_generic_rpc_handlers(handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._config.reflection:
+            _reflect(server)
+        return server
 
     async def _set_health(self, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.ServingStatus
@@ -149,104 +164,23 @@ class Doors:
             await self._health.enter_graceful_shutdown()
         # Not `stop(grace)`: a client watching the health service would hold it up to the last.
         await self._calls.drain(grace)
-        await self._server.stop(None)
-        self._server = None  # its last reference must go while the loop still runs
+        await asyncio.gather(*(server.stop(None) for server in self._servers))
+        self._servers = []  # the last references must go while the loop still runs
 
     def _remove_socket(self) -> None:
         """Remove our socket file, and no other's that may have taken its place."""
         path, ours = self._config.socket, self._inode
         if path is not None and ours is not None:
             with contextlib.suppress(OSError):
-                if _inode(path) == ours:
+                if ports.inode(path) == ours:
                     path.unlink()
         self._inode = None
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # On, a second daemon would share the port silently and take half of the calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ]
-
-
-def _bind_port(server: Any, listen: str) -> str:
-    """Bind `host:port`, 0 = any free one; the bound address. Raises WrongState."""
-    host, port = split_address(listen)
-    shown = f"[{host}]" if ":" in host else host
+def _reflect(server: Any) -> None:
     try:
-        bound = server.add_insecure_port(f"{shown}:{port}")
-    except RuntimeError:
-        raise WrongState(f"grpc.listen: {listen} cannot be bound: {_why(host, port)}.") from None
-    return f"{shown}:{bound}"
-
-
-def _why(host: str, port: int) -> str:
-    """The reason that gRPC keeps to itself, found by trying again."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return "another process uses the port; stop it or choose another port"
-        return error.strerror or str(error)
-    return "it was in use a moment ago; try again"
-
-
-def _bind_socket(server: Any, path: Path) -> tuple[int, int]:
-    """Bind a Unix socket that owner and group may use. Raises ConfigError, WrongState."""
-    path = path.absolute()
-    if len(bytes(path)) > MAX_PATH_BYTES:
-        raise ConfigError(
-            f"grpc.socket: {path} is longer than the {MAX_PATH_BYTES} bytes a socket's path may "
-            "have: choose a shorter one."
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
-        server.add_insecure_port(f"unix:{quote(str(path))}")
-        path.chmod(SOCKET_MODE)
-        return _inode(path)
-    except OSError as error:
-        raise ConfigError(f"grpc.socket: {path} cannot be used: {error.strerror}.") from None
-    except RuntimeError:
-        raise ConfigError(
-            f"grpc.socket: {path} cannot be bound: may edged write in its folder?"
-        ) from None
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket file that nobody answers any more; gRPC would take a live one, too."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise WrongState(
-            f"grpc.socket: {path} is there and is no socket: remove it or choose another path."
-        )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except FileNotFoundError:
-            return
-        except (TimeoutError, BlockingIOError):
-            pass  # somebody listens, and is too busy to answer
-    raise WrongState(
-        f"grpc.socket: {path} is in use by another process: stop it or choose another path."
-    )
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    status = path.lstat()
-    return status.st_dev, status.st_ino
+        from grpc_reflection.v1alpha import reflection
+    except ImportError as error:
+        raise MissingDependency("grpcio-reflection", "grpc", "grpc.reflection = true") from error
+    names = (service.NAME, inspections.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)

@@ -5,6 +5,7 @@
     +-- InvalidInput              ValidationException            400   INVALID_ARGUMENT
     |   +-- BadImage              ValidationException            400   INVALID_ARGUMENT
     |   +-- BadDataset            ValidationException            400   INVALID_ARGUMENT
+    +-- NotConfigured             ValidationException            400   UNIMPLEMENTED
     +-- NotFound                  ResourceNotFoundException      404   NOT_FOUND
     +-- WrongState                ConflictException              409   FAILED_PRECONDITION
     +-- Busy                      ThrottlingException            429   RESOURCE_EXHAUSTED
@@ -56,7 +57,14 @@ class ConfigError(EdgedError):
 
 
 class InvalidInput(EdgedError):
-    """A request or a file given by a person is not usable as it is."""
+    """A request or a file given by a person is not usable as it is.
+
+    field: of a request, as in `bitmap.width`; empty when it is not known, or not of one alone.
+    """
+
+    def __init__(self, message: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
     aws_code = "ValidationException"
     http_status = 400
@@ -69,6 +77,14 @@ class BadImage(InvalidInput):
 
 class BadDataset(InvalidInput):
     """A folder or manifest that cannot be trained on or judged."""
+
+
+class NotConfigured(EdgedError):
+    """What was asked for is turned off on this box; the message names the section to add."""
+
+    aws_code = "ValidationException"
+    http_status = 400
+    grpc_code = "UNIMPLEMENTED"
 
 
 class NotFound(EdgedError):

@@ -6,7 +6,7 @@ A loader is a cheap recipe, the thing it opens an activated resource that belong
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -251,3 +251,13 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int, **facts: Any) -> None:
         """`done` of `total` steps of `stage` are finished."""
+
+
+class LiveJournal(Journal, Protocol):
+    """A journal that is being written in this process."""
+
+    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+        """Call back with new entries once they are durable, in order, on the journal's thread.
+
+        The answer ends it.
+        """

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -19,7 +20,7 @@ from edged.config import GrpcConfig
 from edged.core.errors import NotFound, WrongState
 from edged.core.lifecycle import Event, ModelStatus, advance
 from edged.core.observer import Observer
-from edged.core.protocols import HostedModel
+from edged.core.protocols import HostedModel, Labels, LiveJournal, Stations
 from edged.core.types import (
     Anomaly,
     Frame,
@@ -135,15 +136,34 @@ class Listener(Observer):
 class Box:
     """Doors with all they need, on a socket in `folder` and on a free TCP port."""
 
-    def __init__(self, folder: Path, listen: str | None = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listen: str | None = "127.0.0.1:0",
+        stations: Stations | None = None,
+        journal: LiveJournal | None = None,
+        capacity: int = 64,
+        labels: Labels | None = None,
+        **config: Any,
+    ) -> None:
         self.socket = folder / "run" / "edged.sock"
         self.host = StandInHost()
         self.observer = Listener()
-        self.results = ResultsStream(64)
+        self.results = ResultsStream(capacity, journal)
+        self.results.start()
         self.crew = Crew()
         self.deadline = Deadline()
-        config = GrpcConfig(socket=self.socket, listen=listen)
-        self.doors = Doors(config, self.host, self.results, self.crew, self.observer, self.deadline)
+        section = GrpcConfig(socket=self.socket, listen=listen, **config)
+        self.doors = Doors(
+            section,
+            self.host,
+            self.results,
+            self.crew,
+            self.observer,
+            self.deadline,
+            stations,
+            labels,
+        )
 
     @property
     def targets(self) -> dict[str, str]:

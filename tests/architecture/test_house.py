@@ -23,7 +23,11 @@ HOMES = {
     "edged.engines.openvino": "openvino",
     "edged.engines.cuda": "pycuda",
     "edged.engines.tensorrt": "pycuda",
+    "edged.sinks.link": "paho",
+    "edged.sinks.inlet": "paho",
     "edged.sinks.mqtt": "paho",
+    "edged.sinks.sparkplug": "paho",
+    "edged.wire.sparkplug": "google",
     "edged.demo.listeners": "paho",
     "edged.demo.broker": "amqtt",
 }

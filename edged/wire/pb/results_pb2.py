@@ -25,29 +25,45 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rresults.proto\x12\x08\x65\x64ged.v1\x1a\x1fgoogle/protobuf/timestamp.proto\";\n\x0cWatchRequest\x12\r\n\x05since\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61meras\x18\x02 \x03(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\"6\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"4\n\x07\x41nomaly\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x61rea\x18\x02 \x01(\x02\x12\r\n\x05\x63olor\x18\x03 \x01(\t\"{\n\x07Verdict\x12\x14\n\x0cis_anomalous\x18\x01 \x01(\x08\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tthreshold\x18\x04 \x01(\x02\x12$\n\tanomalies\x18\x05 \x03(\x0b\x32\x11.edged.v1.Anomaly\"9\n\tNoVerdict\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"-\n\x05Truth\x12\x14\n\x0cis_anomalous\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65\x66\x65\x63t\x18\x02 \x01(\t\"M\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x15\n\rinfer_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\"\xf7\x02\n\nInspection\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0c\n\x04part\x18\x07 \x01(\t\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x1e\n\x05model\x18\t \x01(\x0b\x32\x0f.edged.v1.Model\x12$\n\x07verdict\x18\n \x01(\x0b\x32\x11.edged.v1.VerdictH\x00\x12)\n\nno_verdict\x18\x0b \x01(\x0b\x32\x13.edged.v1.NoVerdictH\x00\x12 \n\x06timing\x18\x0c \x01(\x0b\x32\x10.edged.v1.Timing\x12\x1e\n\x05truth\x18\r \x01(\x0b\x32\x0f.edged.v1.Truth\x12\x0b\n\x03run\x18\x0e \x01(\tB\t\n\x07outcome2F\n\x0bInspections\x12\x37\n\x05Watch\x12\x16.edged.v1.WatchRequest\x1a\x14.edged.v1.Inspection0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rresults.proto\x12\x08\x65\x64ged.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"A\n\x0eInspectRequest\x12\x0f\n\x07station\x18\x01 \x01(\t\x12\x0c\n\x04part\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\";\n\x0cWatchRequest\x12\r\n\x05since\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61meras\x18\x02 \x03(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\"J\n\x0bListRequest\x12\r\n\x05since\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x10\n\x08stations\x18\x03 \x03(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\"T\n\x0cListResponse\x12)\n\x0binspections\x18\x01 \x03(\x0b\x32\x14.edged.v1.Inspection\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x0b\n\x03run\x18\x03 \x01(\t\"\x1c\n\x0ePictureRequest\x12\n\n\x02id\x18\x01 \x01(\t\">\n\x0cPictureChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"`\n\x0cLabelRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tanomalous\x18\x02 \x01(\x08\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\"#\n\rLabelResponse\x12\x12\n\nsource_ref\x18\x01 \x01(\t\"6\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"4\n\x07\x41nomaly\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x61rea\x18\x02 \x01(\x02\x12\r\n\x05\x63olor\x18\x03 \x01(\t\"{\n\x07Verdict\x12\x14\n\x0cis_anomalous\x18\x01 \x01(\x08\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tthreshold\x18\x04 \x01(\x02\x12$\n\tanomalies\x18\x05 \x03(\x0b\x32\x11.edged.v1.Anomaly\"9\n\tNoVerdict\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"-\n\x05Truth\x12\x14\n\x0cis_anomalous\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65\x66\x65\x63t\x18\x02 \x01(\t\"M\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x15\n\rinfer_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\"7\n\x07Trigger\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04kind\x18\x03 \x01(\t\"\x92\x04\n\nInspection\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0c\n\x04part\x18\x07 \x01(\t\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x1e\n\x05model\x18\t \x01(\x0b\x32\x0f.edged.v1.Model\x12$\n\x07verdict\x18\n \x01(\x0b\x32\x11.edged.v1.VerdictH\x00\x12)\n\nno_verdict\x18\x0b \x01(\x0b\x32\x13.edged.v1.NoVerdictH\x00\x12 \n\x06timing\x18\x0c \x01(\x0b\x32\x10.edged.v1.Timing\x12\x1e\n\x05truth\x18\r \x01(\x0b\x32\x0f.edged.v1.Truth\x12\x0b\n\x03run\x18\x0e \x01(\t\x12\x0f\n\x07station\x18\x0f \x01(\t\x12\x0e\n\x06\x65ngine\x18\x10 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x11 \x01(\t\x12\"\n\x07trigger\x18\x12 \x01(\x0b\x32\x11.edged.v1.Trigger\x12\x0f\n\x07late_of\x18\x13 \x01(\x04\x12\n\n\x02ok\x18\x14 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x15 \x01(\r\x12\x13\n\x0bhas_picture\x18\x16 \x01(\x08\x42\t\n\x07outcome2\xb1\x02\n\x0bInspections\x12\x39\n\x07Inspect\x12\x18.edged.v1.InspectRequest\x1a\x14.edged.v1.Inspection\x12\x37\n\x05Watch\x12\x16.edged.v1.WatchRequest\x1a\x14.edged.v1.Inspection0\x01\x12\x35\n\x04List\x12\x15.edged.v1.ListRequest\x1a\x16.edged.v1.ListResponse\x12=\n\x07Picture\x12\x18.edged.v1.PictureRequest\x1a\x16.edged.v1.PictureChunk0\x01\x12\x38\n\x05Label\x12\x16.edged.v1.LabelRequest\x1a\x17.edged.v1.LabelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'results_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHREQUEST']._serialized_start=60
-  _globals['_WATCHREQUEST']._serialized_end=119
-  _globals['_MODEL']._serialized_start=121
-  _globals['_MODEL']._serialized_end=175
-  _globals['_ANOMALY']._serialized_start=177
-  _globals['_ANOMALY']._serialized_end=229
-  _globals['_VERDICT']._serialized_start=231
-  _globals['_VERDICT']._serialized_end=354
-  _globals['_NOVERDICT']._serialized_start=356
-  _globals['_NOVERDICT']._serialized_end=413
-  _globals['_TRUTH']._serialized_start=415
-  _globals['_TRUTH']._serialized_end=460
-  _globals['_TIMING']._serialized_start=462
-  _globals['_TIMING']._serialized_end=539
-  _globals['_INSPECTION']._serialized_start=542
-  _globals['_INSPECTION']._serialized_end=917
-  _globals['_INSPECTIONS']._serialized_start=919
-  _globals['_INSPECTIONS']._serialized_end=989
+  _globals['_INSPECTREQUEST']._serialized_start=60
+  _globals['_INSPECTREQUEST']._serialized_end=125
+  _globals['_WATCHREQUEST']._serialized_start=127
+  _globals['_WATCHREQUEST']._serialized_end=186
+  _globals['_LISTREQUEST']._serialized_start=188
+  _globals['_LISTREQUEST']._serialized_end=262
+  _globals['_LISTRESPONSE']._serialized_start=264
+  _globals['_LISTRESPONSE']._serialized_end=348
+  _globals['_PICTUREREQUEST']._serialized_start=350
+  _globals['_PICTUREREQUEST']._serialized_end=378
+  _globals['_PICTURECHUNK']._serialized_start=380
+  _globals['_PICTURECHUNK']._serialized_end=442
+  _globals['_LABELREQUEST']._serialized_start=444
+  _globals['_LABELREQUEST']._serialized_end=540
+  _globals['_LABELRESPONSE']._serialized_start=542
+  _globals['_LABELRESPONSE']._serialized_end=577
+  _globals['_MODEL']._serialized_start=579
+  _globals['_MODEL']._serialized_end=633
+  _globals['_ANOMALY']._serialized_start=635
+  _globals['_ANOMALY']._serialized_end=687
+  _globals['_VERDICT']._serialized_start=689
+  _globals['_VERDICT']._serialized_end=812
+  _globals['_NOVERDICT']._serialized_start=814
+  _globals['_NOVERDICT']._serialized_end=871
+  _globals['_TRUTH']._serialized_start=873
+  _globals['_TRUTH']._serialized_end=918
+  _globals['_TIMING']._serialized_start=920
+  _globals['_TIMING']._serialized_end=997
+  _globals['_TRIGGER']._serialized_start=999
+  _globals['_TRIGGER']._serialized_end=1054
+  _globals['_INSPECTION']._serialized_start=1057
+  _globals['_INSPECTION']._serialized_end=1587
+  _globals['_INSPECTIONS']._serialized_start=1590
+  _globals['_INSPECTIONS']._serialized_end=1895
 # @@protoc_insertion_point(module_scope)

@@ -34,19 +34,69 @@ class InspectionsStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Inspect = channel.unary_unary(
+                '/edged.v1.Inspections/Inspect',
+                request_serializer=results__pb2.InspectRequest.SerializeToString,
+                response_deserializer=results__pb2.Inspection.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/edged.v1.Inspections/Watch',
                 request_serializer=results__pb2.WatchRequest.SerializeToString,
                 response_deserializer=results__pb2.Inspection.FromString,
+                _registered_method=True)
+        self.List = channel.unary_unary(
+                '/edged.v1.Inspections/List',
+                request_serializer=results__pb2.ListRequest.SerializeToString,
+                response_deserializer=results__pb2.ListResponse.FromString,
+                _registered_method=True)
+        self.Picture = channel.unary_stream(
+                '/edged.v1.Inspections/Picture',
+                request_serializer=results__pb2.PictureRequest.SerializeToString,
+                response_deserializer=results__pb2.PictureChunk.FromString,
+                _registered_method=True)
+        self.Label = channel.unary_unary(
+                '/edged.v1.Inspections/Label',
+                request_serializer=results__pb2.LabelRequest.SerializeToString,
+                response_deserializer=results__pb2.LabelResponse.FromString,
                 _registered_method=True)
 
 
 class InspectionsServicer:
     """Missing associated documentation comment in .proto file."""
 
+    def Inspect(self, request, context):
+        """Triggers a station whose trigger is `grpc`, and answers with the one inspection of the part
+        when it is there. The deadline of the call is the deadline of the part; a part that was not
+        judged in time has `no_verdict`. `position` is 0 in this answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
-        """Every inspection from the one after `since` on, then live, in order. A reader too slow for
-        its bounded queue loses the oldest and sees a gap in `position`.
+        """Every inspection from the one after `since` on, then live, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def List(self, request, context):
+        """The inspections after `since`, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Picture(self, request, context):
+        """The picture of an inspection, encoded without loss, in pieces. Needs the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Label(self, request, context):
+        """Puts the picture of an inspection into a data set of the API, for the next CreateModel; said
+        twice, the last word counts. Needs the archive and the API.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -55,10 +105,30 @@ class InspectionsServicer:
 
 def add_InspectionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=results__pb2.InspectRequest.FromString,
+                    response_serializer=results__pb2.Inspection.SerializeToString,
+            ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
                     request_deserializer=results__pb2.WatchRequest.FromString,
                     response_serializer=results__pb2.Inspection.SerializeToString,
+            ),
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=results__pb2.ListRequest.FromString,
+                    response_serializer=results__pb2.ListResponse.SerializeToString,
+            ),
+            'Picture': grpc.unary_stream_rpc_method_handler(
+                    servicer.Picture,
+                    request_deserializer=results__pb2.PictureRequest.FromString,
+                    response_serializer=results__pb2.PictureChunk.SerializeToString,
+            ),
+            'Label': grpc.unary_unary_rpc_method_handler(
+                    servicer.Label,
+                    request_deserializer=results__pb2.LabelRequest.FromString,
+                    response_serializer=results__pb2.LabelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -70,6 +140,33 @@ def add_InspectionsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Inspections:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edged.v1.Inspections/Inspect',
+            results__pb2.InspectRequest.SerializeToString,
+            results__pb2.Inspection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Watch(request,
@@ -88,6 +185,87 @@ class Inspections:
             '/edged.v1.Inspections/Watch',
             results__pb2.WatchRequest.SerializeToString,
             results__pb2.Inspection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edged.v1.Inspections/List',
+            results__pb2.ListRequest.SerializeToString,
+            results__pb2.ListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Picture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edged.v1.Inspections/Picture',
+            results__pb2.PictureRequest.SerializeToString,
+            results__pb2.PictureChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Label(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edged.v1.Inspections/Label',
+            results__pb2.LabelRequest.SerializeToString,
+            results__pb2.LabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _label(arguments: argparse.Namespace) -> int:
     from edged import config as configuration
     from edged.core.protocols import Label
+    from edged.labelling import put
 
     id = _checked(arguments.id)
     config = configuration.load(arguments.config)

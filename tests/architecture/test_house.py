@@ -27,7 +27,6 @@ HOMES = {
     "edged.sinks.inlet": "paho",
     "edged.sinks.mqtt": "paho",
     "edged.sinks.sparkplug": "paho",
-    "edged.wire.sparkplug": "google",
     "edged.demo.listeners": "paho",
     "edged.demo.broker": "amqtt",
 }

@@ -1,0 +1,93 @@
+"""From a part that an MES asks for to its score again: a daemon, its archive, the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from edged import imaging
+from edged.wire.pb import results_pb2 as pb
+from edged.wire.pb import results_pb2_grpc
+from tests.conftest import HEIGHT, WIDTH
+
+EDGED = [sys.executable, "-m", "edged.cli"]
+CONFIG = """
+state_dir = "state"
+[[models]]
+name = "flange"
+path = "{model}"
+engine = "onnxruntime"
+[[cameras]]
+name = "cam1"
+kind = "simulated"
+rate = 0
+width = {width}
+height = {height}
+[[stations]]
+name = "s1"
+camera = "cam1"
+model = "flange"
+trigger = "grpc"
+deadline = 20.0
+[archive]
+passes = 1.0
+[grpc]
+socket = "agent.sock"
+"""
+
+
+def test_a_part_that_was_asked_for_is_found_seen_and_judged_again(
+    tmp_path: Path, model: Path
+) -> None:
+    config = tmp_path / "edged.toml"
+    config.write_text(CONFIG.format(model=model, width=WIDTH, height=HEIGHT), encoding="utf-8")
+    with (
+        subprocess.Popen([*EDGED, "run", "--config", str(config)]) as daemon,
+        grpc.insecure_channel(f"unix:{tmp_path / 'agent.sock'}") as channel,
+    ):
+        stub = results_pb2_grpc.InspectionsStub(channel)
+        grpc.channel_ready_future(channel).result(30)
+        parts = [ask(stub, number) for number in range(1, 6)]
+        seen = next(iter(stub.Watch(pb.WatchRequest(since=0))))
+        assert (seen.part, seen.position) == ("P-1", 1)
+        listed = stub.List(pb.ListRequest(limit=10)).inspections
+        chosen = parts[2]
+        chunks = list(stub.Picture(pb.PictureRequest(id=chosen.id)))
+        with pytest.raises(grpc.RpcError) as repeated:
+            stub.Inspect(pb.InspectRequest(station="s1", part="P-3", sequence=3))
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    assert repeated.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert [i.id for i in listed] == [i.id for i in parts]
+    assert [i.position for i in listed] == [1, 2, 3, 4, 5]
+    assert all(i.trigger.kind == "grpc" and i.simulated and not i.ok for i in listed)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"".join(chunk.data for chunk in chunks))
+    assert imaging.read(picture).shape == (HEIGHT, WIDTH, 3)
+    done = subprocess.run(
+        [*EDGED, "replay", chosen.id, "--config", str(config), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["agrees"] is True
+    assert np.isclose(report["recorded_score"], chosen.verdict.score, atol=1e-6)
+
+
+def ask(stub: results_pb2_grpc.InspectionsStub, number: int) -> pb.Inspection:
+    """Inspect one part; the station may still be starting."""
+    request = pb.InspectRequest(station="s1", part=f"P-{number}", sequence=number)
+    answer = stub.Inspect(request, timeout=30, wait_for_ready=True)
+    assert answer.part == f"P-{number}"
+    assert answer.WhichOneof("outcome") == "verdict"
+    return answer

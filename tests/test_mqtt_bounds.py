@@ -148,6 +148,27 @@ def test_a_confirmation_of_what_was_never_sent_loses_nothing(tmp_path: Path) -> 
     assert numbers(sent(replay, 1.0)) == [2, 3, 4]
 
 
+def test_answers_out_of_order_do_not_let_a_confirmation_pass_a_refused_record(
+    tmp_path: Path,
+) -> None:
+    outbox = opened(tmp_path / "o.sqlite")
+    replay = Replay(outbox, confirming=["a"])
+    replay.restart()
+    replay.store(records(1, 4))
+    first = replay.next(0.0)
+    assert first is not None
+    replay.taken(first, 0.0)
+    two, three = replay.next(0.0), replay.next(0.0)
+    assert two is not None
+    assert three is not None
+    replay.taken(three, 0.0)
+    replay.refused(two, 1.0)
+    replay.confirm("a", 3, 0.0)
+    replay.flush()
+    assert [row.number for row in outbox.pending(0, 9)] == [2, 3, 4]
+    assert 2 in numbers(sent(replay, 1.0))
+
+
 class Told(Observer):
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
@@ -260,6 +281,19 @@ def test_a_full_disk_costs_no_record_and_gets_emptier_as_they_are_delivered(smal
     assert not lane.told.dropped
     assert (small / "o.sqlite.reserve").exists(), "held again for the next time"
     lane.writer.write_the_rest()
+    lane.outbox.close()
+
+
+def test_a_start_on_a_full_disk_has_every_record_and_delivers_it(small: Path) -> None:
+    outbox = opened(small / "o.sqlite", reserve=4 << 20)
+    outbox.append([Record("a", b"x" * 4000, n) for n in range(1, 301)])
+    outbox.close()
+    fill(small)
+    lane = Lane(opened(small / "o.sqlite", reserve=4 << 20))
+    assert lane.outbox.count == 300
+    assert len(sent(lane.replay, 0.0)) == 300
+    lane.writer.write([], 1.0)
+    assert lane.outbox.count == 0
     lane.outbox.close()
 
 

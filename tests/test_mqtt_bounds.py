@@ -158,15 +158,14 @@ def test_answers_out_of_order_do_not_let_a_confirmation_pass_a_refused_record(
     first = replay.next(0.0)
     assert first is not None
     replay.taken(first, 0.0)
-    two, three = replay.next(0.0), replay.next(0.0)
-    assert two is not None
-    assert three is not None
-    replay.taken(three, 0.0)
+    two, three, four = [row for _ in range(3) if (row := replay.next(0.0)) is not None]
+    replay.taken(four, 0.0)
     replay.refused(two, 1.0)
-    replay.confirm("a", 3, 0.0)
+    replay.refused(three, 1.0)
+    replay.confirm("a", 4, 0.0)
     replay.flush()
     assert [row.number for row in outbox.pending(0, 9)] == [2, 3, 4]
-    assert 2 in numbers(sent(replay, 1.0))
+    assert {2, 3} <= set(numbers(sent(replay, 1.0)))
 
 
 class Told(Observer):

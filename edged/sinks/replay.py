@@ -164,8 +164,8 @@ class Replay:
         hold.until = until
         if hold.probe == row.seq:
             hold.probe = 0
-        if row.topic in self._proofs:
-            self._proofs[row.topic].refuse(row.seq)
+        if row.topic in self._proofs and row.number:
+            self._proofs[row.topic].refuse(row.seq, row.number)
 
     def confirm(self, topic: str, up_to: int, now: float) -> None:
         """The receiver has processed the records of `topic` up to this number of theirs."""

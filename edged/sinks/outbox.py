@@ -196,7 +196,7 @@ class Outbox:
                 gone, freed = _remove(db, "seq BETWEEN ? AND ?", (start, end))
                 count, size = count - gone, size - freed
             for one in confirmed:
-                where = "topic = ? AND number > 0 AND number <= ? AND seq < ?"
+                where = "topic = ? AND number > 0 AND number <= ?"
                 gone, freed = _remove(db, where, one)
                 count, size, known = count - gone, size - freed, known + gone
             if batch:

@@ -200,13 +200,7 @@ class Replay:
         self._unflushed_since = float("inf")
 
     def _confirmations(self) -> list[Confirmed]:
-        """What may be forgotten by them: nothing from the first refused record on."""
-        found = []
-        for topic in self._confirmed:
-            hold = self._holds.get(topic)
-            before = self._outbox.last + 1 if hold is None else hold.first
-            found.append(Confirmed(topic, self._proofs[topic].confirmed, before))
-        return found
+        return [Confirmed(topic, self._proofs[topic].confirmed) for topic in self._confirmed]
 
     def _answered(self, row: Row) -> None:
         self._out.discard(row.seq)

@@ -70,7 +70,9 @@ class Safe(Observer):
 def publish(host: str, port: int, outbox: str, first: int, last: int) -> None:
     """The daemon's part: inspections `first` to `last`, then life until it is killed."""
     os.environ.pop("LD_PRELOAD", None)
-    config = MqttConfig(host=host, port=port, plaintext=True, keepalive=2, replay_rate=500)
+    config = MqttConfig(
+        host=host, port=port, plaintext=True, keepalive=2, replay_rate=500, max_days=1
+    )
     left = Outbox(Path(outbox))
     left.open()
     safe = Safe(left.count)

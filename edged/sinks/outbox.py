@@ -149,7 +149,6 @@ class Outbox:
                 if batch or not self._reserve.release():
                     raise
                 appended = self._append(batch, done, confirmed)
-                self._empty_log()
         except _DamagedError as damage:
             self._replace(str(damage))
             return self._append(batch, [], [])
@@ -197,7 +196,7 @@ class Outbox:
                 gone, freed = _remove(db, "seq BETWEEN ? AND ?", (start, end))
                 count, size = count - gone, size - freed
             for one in confirmed:
-                where = "topic = ? AND number > 0 AND number <= ? AND seq < ?"
+                where = "topic = ? AND number > 0 AND number <= ?"
                 gone, freed = _remove(db, where, one)
                 count, size, known = count - gone, size - freed, known + gone
             if batch:
@@ -251,11 +250,6 @@ class Outbox:
         except _DamagedError as damage:
             self._replace(str(damage))
             return []
-
-    def _empty_log(self) -> None:
-        """Bring SQLite's log into the main file, so that its space serves again."""
-        with self._errors("written") as db:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -34,9 +34,11 @@ class Proof:
         if self.sent_to >= self.again_to:
             self.again_to = 0
 
-    def refuse(self, seq: int) -> None:
-        """It does not have this one, nor what follows as far as that is known."""
+    def refuse(self, seq: int, number: int) -> None:
+        """It does not have this one: what follows goes again, and is not confirmed until then."""
         self.sent_to = min(self.sent_to, seq - 1)
+        self.taken = min(self.taken, number - 1)
+        self.confirmed = min(self.confirmed, self.taken)
 
     def confirm(self, number: int, now: float) -> bool:
         """The receiver has processed up to `number`; whether that is news."""

@@ -168,8 +168,8 @@ class Replay:
         hold.until = until
         if hold.probe == row.seq:
             hold.probe = 0
-        if row.topic in self._proofs:
-            self._proofs[row.topic].refuse(row.seq)
+        if row.topic in self._proofs and row.number:
+            self._proofs[row.topic].refuse(row.seq, row.number)
 
     def confirm(self, topic: str, up_to: int, now: float) -> None:
         """The receiver has processed the records of `topic` up to this number of theirs."""
@@ -204,13 +204,7 @@ class Replay:
         self._unflushed_since = float("inf")
 
     def _confirmations(self) -> list[Confirmed]:
-        """What may be forgotten by them: nothing from the first refused record on."""
-        found = []
-        for topic in self._confirmed:
-            hold = self._holds.get(topic)
-            before = self._outbox.last + 1 if hold is None else hold.first
-            found.append(Confirmed(topic, self._proofs[topic].confirmed, before))
-        return found
+        return [Confirmed(topic, self._proofs[topic].confirmed) for topic in self._confirmed]
 
     def _answered(self, row: Row) -> None:
         self._out.discard(row.seq)

@@ -24,11 +24,10 @@ class Row(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """The far end has processed the records of `topic` up to `number`, of those before `seq`."""
+    """The far end has processed the records of `topic` up to this number of theirs."""
 
     topic: str
     number: int
-    seq: int
 
 
 class Appended(NamedTuple):

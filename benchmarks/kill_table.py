@@ -1,0 +1,410 @@
+"""Records lost when the broker, the daemon, the network, the disk or the clock fails.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/kill_table.py [ROW...] [--records 2000]
+
+Each row: a process of its own makes 2,000 inspections at 200 a second through the real sink, a
+real mosquitto with configs/mosquitto.conf (its paths and port replaced) takes them, a subscriber
+with a lasting session counts them. Failures come at fixed shares of the way. Accepted is what the
+sink said is on disk or delivered; each life of the daemon has numbers of its own, as in one that
+never uses a number again. Records that were on disk and not told of may come besides.
+Exits 1 if a row loses one, or reorders one. Network, disk and clock need root, `ip`, `faketime`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edged.config import MqttConfig
+from edged.core.observer import Observer
+from edged.core.types import Frame, Inspection, Timing, Verdict
+from edged.core.workers import Crew, Deadline
+from edged.sinks.courier import EXPIRY_SECONDS
+from edged.sinks.mqtt import MqttSink
+from edged.sinks.outbox import Outbox
+
+ROOT = Path(__file__).parents[1]
+RATE = 200.0
+CAMERAS = ("cam1", "cam2")
+YEAR = 365 * 86_400
+LIFE = 100_000
+_PAUSE = threading.Event()
+
+
+class Safe(Observer):
+    """Tells on standard output how many records are on disk or with the broker."""
+
+    def __init__(self, before: int) -> None:
+        self.taken = 0
+        self._before = before
+
+    def sink_delivered(self, sink: str, reason: str) -> None:
+        """Count what the broker has."""
+        self.taken += reason == "success"
+
+    def sink_backlog(self, sink: str, rows: int) -> None:
+        """Tell. In-memory ones are only in it while the disk refuses, and the pump waits then."""
+        print(rows + self.taken - self._before, flush=True)
+
+
+def publish(host: str, port: int, outbox: str, first: int, last: int) -> None:
+    """The daemon's part: inspections `first` to `last`, then life until it is killed."""
+    os.environ.pop("LD_PRELOAD", None)
+    config = MqttConfig(
+        host=host, port=port, plaintext=True, keepalive=2, replay_rate=500, max_days=1
+    )
+    left = Outbox(Path(outbox))
+    left.open()
+    safe = Safe(left.count)
+    left.close()
+    sink = MqttSink(config, Path(outbox), Crew(), safe, Deadline())
+    sink.start()
+    picture = np.zeros((1, 1, 3), np.uint8)
+    begun = time.monotonic()
+    for number in range(first, last + 1):
+        _PAUSE.wait(max(0.0, begun + (number - first) / RATE - time.monotonic()))
+        source = CAMERAS[number % 2]
+        now = datetime.now(timezone.utc)
+        frame = Frame(source, number, time.monotonic_ns(), now, picture, simulated=True)
+        part = Inspection(frame, None, Verdict(False, 0.9, 0.1, 0.5), Timing(time.monotonic_ns()))
+        while True:
+            try:
+                sink.accept(part)
+                break
+            except Exception as error:
+                print(error, file=sys.stderr, flush=True)
+    sys.stdin.read()
+
+
+class Daemon:
+    """That process, and what it told last."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.told = 0
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """SIGKILL; `told` is its last word then."""
+        self._process.kill()
+        self._process.wait(10)
+        self._reader.join(5)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        for line in self._process.stdout:
+            self.told = max(self.told, int(line))
+
+
+@dataclass
+class Receiver:
+    """The subscriber: a lasting session on the broker."""
+
+    host: str
+    port: int
+    records: list[dict[str, Any]] = field(default_factory=list)
+    results: int = 0
+    late: int = 0
+
+    def start(self) -> paho.Client:
+        """Connect, and go on connecting."""
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="mes", protocol=paho.MQTTv5, clean_session=None
+        )
+        client.reconnect_delay_set(1, 1)
+        client.on_connect = lambda c, *_: c.subscribe([("edged/+/full", 1), ("edged/+/result", 1)])
+        client.on_message = self._arrived
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session.SessionExpiryInterval = 3600
+        client.connect_async(self.host, self.port, 5, clean_start=False, properties=session)
+        client.loop_start()
+        return client
+
+    def _arrived(self, client: Any, userdata: Any, message: Any) -> None:
+        value = json.loads(message.payload)
+        if message.topic.endswith("/full"):
+            self.records.append({**value, "at": time.monotonic()})
+            return
+        self.results += 1
+        # `ts` is the daemon's wall clock: with a stepped one, years are taken off.
+        age = (time.time() - value["ts"] / 1000 + YEAR / 2) % YEAR - YEAR / 2
+        self.late += age > EXPIRY_SECONDS
+
+
+class Line:
+    """One row's broker, daemon and receiver, and what can be done to them."""
+
+    def __init__(self, folder: Path, stack: ExitStack, network: bool = False) -> None:
+        self.folder = folder
+        self.host, self.port = ("10.213.7.1", 18830) if network else ("127.0.0.1", 18830)
+        self.prefix: list[str] = []
+        self.env = dict(os.environ, PYTHONPATH=str(ROOT))
+        self.outbox = folder / "outbox" / "outbox.sqlite"
+        self.outbox.parent.mkdir()
+        self.receiver = Receiver(self.host, self.port)
+        self.lives: list[range] = []
+        """Accepted numbers of each life of the daemon."""
+        self._first = 0
+        self._broker: subprocess.Popen[bytes] | None = None
+        self._daemon: Daemon | None = None
+        if network:
+            stack.enter_context(_namespace())
+            self.prefix = ["ip", "netns", "exec", "edgedkill"]
+        self._configure()
+        stack.callback(self.kill_broker)
+        stack.callback(self.kill_daemon)
+        self.start_broker()
+        client = self.receiver.start()
+        stack.callback(client.loop_stop)
+        stack.callback(client.disconnect)
+        if not wait(client.is_connected, 20):
+            raise SystemExit("the subscriber cannot connect")
+        _PAUSE.wait(0.5)
+
+    def _configure(self) -> None:
+        store = self.folder / "broker"
+        store.mkdir()
+        text = (ROOT / "configs" / "mosquitto.conf").read_text(encoding="utf-8")
+        text = text.replace("listener 1883 127.0.0.1", f"listener {self.port} {self.host}")
+        text = text.replace("/var/lib/mosquitto/", f"{store}/")
+        user = "user root\n" if os.geteuid() == 0 else ""
+        (self.folder / "mosquitto.conf").write_text(text + user, encoding="utf-8")
+
+    def start_broker(self) -> None:
+        """With what the last one had saved."""
+        path = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") or "mosquitto"
+        with (self.folder / "broker.log").open("ab") as said:
+            command = [path, "-c", str(self.folder / "mosquitto.conf")]
+            self._broker = subprocess.Popen(command, stdout=said, stderr=said)
+
+    def kill_broker(self) -> None:
+        """SIGKILL."""
+        if self._broker is not None:
+            self._broker.kill()
+            self._broker.wait(10)
+            self._broker = None
+
+    def start_daemon(self, records: int) -> None:
+        """A new life that makes so many inspections."""
+        self._first = len(self.lives) * LIFE + 1
+        numbers = [str(self._first), str(self._first + records - 1)]
+        arguments = [self.host, str(self.port), str(self.outbox), *numbers]
+        command = [*self.prefix, sys.executable, str(Path(__file__)), "--publish", *arguments]
+        self._daemon = Daemon(command, self.env)
+
+    def kill_daemon(self) -> int:
+        """How many records it had accepted."""
+        daemon, self._daemon = self._daemon, None
+        if daemon is None:
+            return 0
+        daemon.kill()
+        self.lives.append(range(self._first, self._first + daemon.told))
+        return daemon.told
+
+    @property
+    def told(self) -> int:
+        """How many records this life has on disk or delivered."""
+        return 0 if self._daemon is None else self._daemon.told
+
+    def wait_told(self, records: float) -> None:
+        """Return when so many are; after a minute in any case."""
+        wait(lambda: self.told >= records, 60)
+
+    @property
+    def missing(self) -> set[int]:
+        """Accepted numbers that have not arrived."""
+        lives = [*self.lives, range(self._first, self._first + self.told)]
+        return {n for life in lives for n in life} - {r["seq"] for r in self.receiver.records}
+
+
+def wait(true: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > until:
+            return False
+        _PAUSE.wait(0.02)
+    return True
+
+
+@contextmanager
+def _namespace() -> Iterator[None]:
+    """A network namespace `edgedkill` whose only way out is a cable to this side."""
+    for command in (
+        "ip netns add edgedkill",
+        "ip link add edgedk0 type veth peer name edgedk1",
+        "ip link set edgedk1 netns edgedkill",
+        "ip addr add 10.213.7.1/24 dev edgedk0",
+        "ip link set edgedk0 up",
+        "ip -n edgedkill addr add 10.213.7.2/24 dev edgedk1",
+        "ip -n edgedkill link set edgedk1 up",
+        "ip -n edgedkill link set lo up",
+    ):
+        subprocess.run(command.split(), check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "del", "edgedkill"], check=False)
+        subprocess.run(["ip", "link", "del", "edgedk0"], check=False, stderr=subprocess.DEVNULL)
+
+
+def row_broker(line: Line, records: int) -> None:
+    line.start_daemon(records)
+    for share in (0.3, 0.6):
+        line.wait_told(records * share)
+        line.kill_broker()
+        _PAUSE.wait(3)
+        line.start_broker()
+
+
+def row_daemon(line: Line, records: int, broker: bool = False) -> None:
+    left = records
+    for _ in range(2):
+        line.start_daemon(left)
+        line.wait_told(records * 0.3)
+        if broker:
+            line.kill_broker()
+            _PAUSE.wait(0.3)
+        left -= line.kill_daemon()
+        if broker:
+            _PAUSE.wait(2)
+            line.start_broker()
+    line.start_daemon(left)
+
+
+def row_both(line: Line, records: int) -> None:
+    row_daemon(line, records, broker=True)
+
+
+def row_network(line: Line, records: int) -> None:
+    line.start_daemon(records)
+    for share in (0.3, 0.6):
+        line.wait_told(records * share)
+        subprocess.run(["ip", "link", "set", "edgedk0", "down"], check=True)
+        _PAUSE.wait(3)
+        subprocess.run(["ip", "link", "set", "edgedk0", "up"], check=True)
+
+
+def row_disk(line: Line, records: int) -> None:
+    filler = line.outbox.parent / "filler"
+    line.start_daemon(records)
+    for share in (0.3, 0.6):
+        line.wait_told(records * share)
+        line.kill_broker()  # so that rows must be written, and the space runs out
+        with filler.open("wb", buffering=0) as full, suppress(OSError):
+            while True:
+                full.write(bytes(4096))
+        _PAUSE.wait(2)
+        line.start_broker()
+        _PAUSE.wait(2)
+        filler.unlink()
+
+
+def row_clock(line: Line, records: int) -> None:
+    stamp = line.folder / "stamp"
+    stamp.write_text("+0", encoding="ascii")
+    line.env |= {
+        "FAKETIME_TIMESTAMP_FILE": str(stamp),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    line.env["LD_PRELOAD"] = str(library)
+    line.start_daemon(records)
+    for share, step in ((0.3, f"+{YEAR}"), (0.6, f"-{YEAR}")):
+        line.wait_told(records * share)
+        stamp.write_text(step, encoding="ascii")
+        line.kill_broker()
+        _PAUSE.wait(2)
+        line.start_broker()
+
+
+ROWS: dict[str, Callable[[Line, int], None]] = {
+    "kill -9 broker": row_broker,
+    "kill -9 daemon": row_daemon,
+    "kill -9 both": row_both,
+    "network cut": row_network,
+    "disk full": row_disk,
+    "clock step": row_clock,
+}
+
+
+def run(name: str, records: int) -> bool:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-kill-")))
+        line = Line(folder, stack, name == "network cut")
+        if name == "disk full":
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(line.outbox.parent)],
+                check=True,
+            )
+            stack.callback(subprocess.run, ["umount", "-l", str(line.outbox.parent)], check=False)
+            stack.callback(line.kill_daemon)
+        ROWS[name](line, records)
+        earlier = sum(map(len, line.lives))
+        line.wait_told(records - earlier)
+        wait(lambda: not line.missing, 60)
+        return report(name, line)
+
+
+def report(name: str, line: Line) -> bool:
+    found = line.receiver.records
+    firsts: dict[str, dict[str, Any]] = {}
+    for record in found:
+        firsts.setdefault(record["id"], record)
+    lost = len(line.missing)
+    accepted = sum(map(len, line.lives)) + line.told
+    inversions = 0
+    for camera in CAMERAS:
+        order = [r["seq"] for r in firsts.values() if r["camera"] == camera]
+        inversions += sum(b < a for a, b in pairwise(order))
+    years = ", ".join(sorted({r["captured_at"][:4] for r in firsts.values()}))
+    print(
+        f"{name:16}{accepted:9}{len(found):9}{lost:6}{len(found) - len(firsts):11}"
+        f"{inversions:11}{line.receiver.results:9}{line.receiver.late:6}   {years}",
+        flush=True,
+    )
+    return lost == 0 and inversions == 0
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--publish"]:
+        host, port, outbox, first, last = sys.argv[2:]
+        publish(host, int(port), outbox, int(first), int(last))
+        return 0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW")
+    parser.add_argument("--records", type=int, default=2000)
+    asked = parser.parse_args()
+    print(
+        f"{'':16}{'accepted':>9}{'received':>9}{'lost':>6}{'duplicates':>11}{'inversions':>11}"
+        f"{'results':>9}{'late':>6}   years"
+    )
+    good = [run(name, asked.records) for name in asked.rows]
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

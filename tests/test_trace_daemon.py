@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -15,6 +17,7 @@ import pytest
 from edged import imaging
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc
+from tests.broker import wait_until
 from tests.conftest import HEIGHT, WIDTH
 
 EDGED = [sys.executable, "-m", "edged.cli"]
@@ -49,15 +52,16 @@ def test_a_part_that_was_asked_for_is_found_seen_and_judged_again(
     config = tmp_path / "edged.toml"
     config.write_text(CONFIG.format(model=model, width=WIDTH, height=HEIGHT), encoding="utf-8")
     with (
-        subprocess.Popen([*EDGED, "run", "--config", str(config)]) as daemon,
+        running(config) as daemon,
         grpc.insecure_channel(f"unix:{tmp_path / 'agent.sock'}") as channel,
     ):
         stub = results_pb2_grpc.InspectionsStub(channel)
         grpc.channel_ready_future(channel).result(30)
+        warm = wait_ready(stub)
         parts = [ask(stub, number) for number in range(1, 6)]
-        seen = next(iter(stub.Watch(pb.WatchRequest(since=0))))
-        assert (seen.part, seen.position) == ("P-1", 1)
-        listed = stub.List(pb.ListRequest(limit=10)).inspections
+        watching = stub.Watch(pb.WatchRequest(since=warm))
+        watched = [next(watching) for _ in parts]  # each when it is on disk
+        listed = stub.List(pb.ListRequest(since=warm, limit=10)).inspections
         chosen = parts[2]
         chunks = list(stub.Picture(pb.PictureRequest(id=chosen.id)))
         with pytest.raises(grpc.RpcError) as repeated:
@@ -65,8 +69,8 @@ def test_a_part_that_was_asked_for_is_found_seen_and_judged_again(
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(30) == 0
     assert repeated.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert [i.id for i in listed] == [i.id for i in parts]
-    assert [i.position for i in listed] == [1, 2, 3, 4, 5]
+    assert [i.id for i in watched] == [i.id for i in listed] == [i.id for i in parts]
+    assert [i.position - warm for i in listed] == [1, 2, 3, 4, 5]
     assert all(i.trigger.kind == "grpc" and i.simulated and not i.ok for i in listed)
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"".join(chunk.data for chunk in chunks))
@@ -84,8 +88,33 @@ def test_a_part_that_was_asked_for_is_found_seen_and_judged_again(
     assert np.isclose(report["recorded_score"], chosen.verdict.score, atol=1e-6)
 
 
+@contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon; ended at the latest when `with` is left."""
+    with subprocess.Popen([*EDGED, "run", "--config", str(config)]) as daemon:
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+def wait_ready(stub: results_pb2_grpc.InspectionsStub) -> int:
+    """Until a part is judged; how many were asked for. Before, each has its answer, too."""
+    asked: list[pb.Inspection] = []
+
+    def judged() -> bool:
+        number = len(asked) + 1
+        request = pb.InspectRequest(station="s1", part=f"WARM-{number}", sequence=number)
+        asked.append(stub.Inspect(request, timeout=30))
+        return asked[-1].WhichOneof("outcome") == "verdict"
+
+    assert wait_until(judged, 60.0)
+    assert all(i.no_verdict.reason for i in asked[:-1])
+    return len(asked)
+
+
 def ask(stub: results_pb2_grpc.InspectionsStub, number: int) -> pb.Inspection:
-    """Inspect one part; the station may still be starting."""
+    """Inspect one part."""
     request = pb.InspectRequest(station="s1", part=f"P-{number}", sequence=number)
     answer = stub.Inspect(request, timeout=30, wait_for_ready=True)
     assert answer.part == f"P-{number}"

@@ -86,6 +86,7 @@ class InspectionsService:
     async def inspect(self, request: pb.InspectRequest, context: Any) -> pb.Inspection:
         """Trigger a station and wait for the part's one inspection.
 
+        Answers at once, before the record is in the journal: the caller has it, and a deadline.
         Raises what `Stations.inspect` raises, InvalidInput, NotConfigured.
         """
         received_ns = time.monotonic_ns()

@@ -111,6 +111,9 @@ class MqttSink:
         One that is refused is not published at all. The result of one taken leaves when its record
         is on disk; if the disk does not take it, what leaves says so and is no OK.
         """
+        if refusal := self._writer.refusal:
+            self._observer.sink_dropped(self._name, "refused")
+            raise SinkError(refusal)
         message = self._lane(inspection.frame.source).message(inspection)
         try:
             self._inbox.put(message, _ACCEPT_SECONDS)

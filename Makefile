@@ -37,7 +37,9 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 protos: $(VENV)/.test
 	$(PIP) --editable '.[dev]'
 	cd protos && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=../edged/wire/pb \
-		--pyi_out=../edged/wire/pb --grpc_python_out=../edged/wire/pb edge_agent.proto results.proto sparkplug_b.proto
+		--pyi_out=../edged/wire/pb --grpc_python_out=../edged/wire/pb edge_agent.proto results.proto && \
+		../$(BIN)/python -m grpc_tools.protoc -I. --python_out=../edged/wire/pb \
+		--pyi_out=../edged/wire/pb sparkplug_b.proto
 	sed -i 's/^import \(.*_pb2\) as/from edged.wire.pb import \1 as/' edged/wire/pb/*_grpc.py
 
 clean:

@@ -199,7 +199,7 @@ class Lane:
     def accept(self, first: int, last: int, now: float, padding: int = 0) -> None:
         for n in range(first, last + 1):
             full = b'{"seq":%d,"p":"%s"}' % (n, b"x" * padding)
-            self.inbox.put(Message("a/result", b"", "a/full", full), 0.0)
+            self.inbox.put(Message("a/result", b"", "a/full", full, n), 0.0)
         self.writer.write(self.inbox.take(), now)
 
 

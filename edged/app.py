@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import queue
 import signal
-import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edged.compilation import Behind
 from edged.config import Config, ModelConfig
@@ -24,7 +23,7 @@ from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.observer import Observer, Observers
 from edged.core.protocols import HostedModel, Sink
 from edged.core.stations import StationState
-from edged.core.types import Inspection, ModelSpec
+from edged.core.types import ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
 from edged.engines.plan import PLANS
@@ -33,6 +32,7 @@ from edged.line import Line
 from edged.ops.metrics import Metrics
 from edged.ops.scrape import MetricsServer
 from edged.ops.systemd import Notifier
+from edged.ops.tally import Tally
 from edged.pipeline.host import Host
 from edged.pipeline.hosting import Hosting
 from edged.pipeline.publish import Publisher
@@ -43,59 +43,20 @@ from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
     from edged.agent.server import Doors
+    from edged.labelling import LateLabels
     from edged.sinks.archive import Archive
     from edged.sinks.mqtt import MqttSink
     from edged.sinks.sparkplug import SparkplugSink
 
 log = logging.getLogger(__name__)
 
+OUTBOX = "outbox.sqlite"
 TICK_SECONDS = 1.0
 STALE_SECONDS = 30.0
 START_SECONDS = 170.0
 REVIVE_SECONDS = 5.0
 FAREWELL_SECONDS = 20.0  # beyond the deadline, for what parts politely
 STARTING = ModelStatus.STARTING_HOSTING
-
-
-class Tally(Observer):
-    """What the daemon did in its life, for the summary at its end."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.cameras: dict[str, dict[str, int]] = {}
-        self.delivering: frozenset[str] = frozenset()
-
-    def inspected(self, inspection: Inspection) -> None:
-        """Count one part of its station."""
-        if inspection.late_of:
-            return
-        verdict = inspection.verdict
-        outcome = "no_verdict" if verdict is None else "ng" if verdict.is_anomalous else "ok"
-        self._count(inspection.frame.source, outcome)
-
-    def frame_skipped(self, camera: str, name: str, why: str) -> None:
-        """Count a picture that was none."""
-        self._count(camera, "skipped")
-
-    def camera_state(self, camera: str, up: bool, detail: str) -> None:
-        """Remember which cameras deliver."""
-        with self._lock:
-            self.delivering = self.delivering | {camera} if up else self.delivering - {camera}
-
-    def _count(self, camera: str, what: str) -> None:
-        with self._lock:
-            counts = self.cameras.setdefault(camera, dict.fromkeys(KINDS, 0))
-            counts[what] += 1
-
-    def summary(self) -> dict[str, Any]:
-        """One object: `inspections` in all, and counts by camera."""
-        with self._lock:
-            cameras = {name: dict(counts) for name, counts in sorted(self.cameras.items())}
-        total = sum(c["ok"] + c["ng"] + c["no_verdict"] for c in cameras.values())
-        return {"inspections": total, "cameras": cameras}
-
-
-KINDS = ("ok", "ng", "no_verdict", "skipped")
 
 
 class App:
@@ -118,6 +79,7 @@ class App:
         self._mqtt: MqttSink | None = None
         self._sparkplug: SparkplugSink | None = None
         self._doors: Doors | None = None
+        self._labels: LateLabels | None = None
         self._failed_since: dict[str, float] = {}
         self._said = ""
         self._without_api = ""
@@ -158,7 +120,8 @@ class App:
             server = MetricsServer(config.metrics.listen, metrics.page, self._crew)
             server.start()
             stack.callback(server.close)
-        sequences = Sequences(config.state_dir / "sequences.sqlite")
+        used = any((config.state_dir / name).exists() for name in (OUTBOX, ARCHIVE))
+        sequences = Sequences(config.state_dir / "sequences.sqlite", used=used)
         sequences.open()
         stack.callback(sequences.close)
         hostings = [self._hosting(model) for model in config.models]
@@ -204,6 +167,8 @@ class App:
                 log.error("the line runs without the API: %s", error)
             else:
                 stack.callback(lookout.close)
+                if self._labels is not None:
+                    self._labels.desk = lookout.labels
 
     def _start_sinks(
         self, stack: ExitStack, host: Host, observer: Observer, line: Line
@@ -219,8 +184,9 @@ class App:
         if config.grpc:
             from edged.agent.results import ResultsStream
             from edged.agent.server import Doors
-            from edged.labelling import Labelling
+            from edged.labelling import LateLabels
 
+            self._labels = LateLabels() if config.archive and config.rest else None
             results = ResultsStream(journal=self._archive)
             asked = any(station.trigger == "grpc" for station in config.all_stations)
             self._doors = Doors(
@@ -231,14 +197,14 @@ class App:
                 observer,
                 self._deadline,
                 line.stations if asked else None,
-                Labelling(config) if config.archive and config.rest else None,
+                self._labels,
             )
             stack.callback(self._doors.close)
             sinks.insert(0, results)  # first to start: what it hears from the archive ends before
         if config.mqtt:
             from edged.sinks.mqtt import MqttSink
 
-            outbox = config.state_dir / "outbox.sqlite"
+            outbox = config.state_dir / OUTBOX
             mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
             mqtt.serve(config.all_stations, line.stations)
             sinks.append(mqtt)

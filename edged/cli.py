@@ -7,8 +7,10 @@ wrong; 3 a worker crashed. Rooms are imported by the command that needs them, so
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -169,11 +171,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
     config = configuration.load(arguments.config)
     logs.configure(config.log.level, config.log.format)
+    _take_descriptors()
     app = App(config, arguments.until_cameras_end)
     app.run()
     if arguments.json:
         print(json.dumps(app.tally.summary()))
     return 3 if app.failed else 0
+
+
+def _take_descriptors() -> None:
+    """As many open files as this process may have: clients that connect must not use them up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from edged.config import Config
 from edged.control.labels import Desk
-from edged.core.errors import NotFound
-from edged.core.protocols import Label
+from edged.core.errors import NotConfigured, NotFound
+from edged.core.protocols import Label, Labels
 from edged.replay import reader
 from edged.store.buckets import Buckets, S3Service
 from edged.store.catalog import Catalog
@@ -41,12 +41,18 @@ def put(config: Config, id: str, wanted: Label) -> str:
         archive.close()
 
 
-class Labelling:
-    """core.protocols.Labels of a configuration: each label opens what it needs, and closes it."""
+class LateLabels:
+    """core.protocols.Labels for a door that opens before the API: `desk` is set once it is up.
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    Within the daemon only the API's own desk may write its catalog: a second one in the same
+    process would take the first one's locks away when it closes the file.
+    """
+
+    def __init__(self) -> None:
+        self.desk: Labels | None = None
 
     def label(self, id: str, label: Label) -> str:
-        """See core.protocols.Labels."""
-        return put(self._config, id, label)
+        """See core.protocols.Labels. Raises NotConfigured while the API is not up."""
+        if self.desk is None:
+            raise NotConfigured("The API is not up, which keeps the data sets: its log says why.")
+        return self.desk.label(id, label)

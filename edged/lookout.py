@@ -30,7 +30,7 @@ from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
 from edged.core.lifecycle import SERVING, ModelStatus
-from edged.core.protocols import HostedModel, Journal
+from edged.core.protocols import HostedModel, Journal, Labels
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
@@ -192,6 +192,8 @@ class Lookout:
         self._woken: list[threading.Event] = []
         self._job: TrainingJob | None = None
         self.port = 0
+        self.labels: Labels | None = None
+        """Takes labels while the API is up, if there is an archive."""
 
     def start(self) -> None:
         """Open the catalog, host what was hosted, serve. Raises an EdgedError if it cannot."""
@@ -251,7 +253,7 @@ class Lookout:
         catalog, buckets, journal = Catalog(database), Buckets(root, s3), self._journal
         desk = None
         if journal is not None:
-            desk = Desk(catalog, buckets, self._quotas, journal, self._followed)
+            desk = self.labels = Desk(catalog, buckets, self._quotas, journal, self._followed)
         service = Service(
             catalog,
             Models(database),

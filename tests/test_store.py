@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from edged.core import durable
 from edged.sinks.bounds import Bounds
 from edged.sinks.outbox import Outbox
 from edged.sinks.rows import Record
@@ -51,6 +53,43 @@ def test_sequence_numbers_never_repeat_after_kill_9(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGKILL)
     assert len(seen) == 10
     assert seen == sorted(set(seen))
+
+
+def test_numbers_that_are_gone_while_records_are_there_go_on_above_all_of_them(
+    tmp_path: Path,
+) -> None:
+    first = Sequences(tmp_path / "s.sqlite", used=False)
+    first.open()
+    assert first.next("a") == 1
+    first.close()
+    (tmp_path / "s.sqlite").unlink()
+    again = Sequences(tmp_path / "s.sqlite", used=True)
+    again.open()
+    assert again.next("a") > 1_700_000_000_000
+    again.close()
+
+
+LOCKER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(7)
+"""
+
+
+def test_making_a_file_private_keeps_the_locks_that_this_process_has_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    durable.private(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with path.open("r+b") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        path.chmod(0o644)
+        durable.private(path)
+        done = subprocess.run([sys.executable, "-c", LOCKER, str(path)], check=False, timeout=20)
+    assert done.returncode == 7, "another process must find it locked"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_records_wait_on_disk_in_order_until_they_are_acknowledged(tmp_path: Path) -> None:

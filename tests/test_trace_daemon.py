@@ -9,15 +9,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import grpc
 import numpy as np
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
 
 from edged import imaging
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc
-from tests.broker import wait_until
+from tests.broker import free_port, wait_until
 from tests.conftest import HEIGHT, WIDTH
 
 EDGED = [sys.executable, "-m", "edged.cli"]
@@ -120,3 +125,70 @@ def ask(stub: results_pb2_grpc.InspectionsStub, number: int) -> pb.Inspection:
     assert answer.part == f"P-{number}"
     assert answer.WhichOneof("outcome") == "verdict"
     return answer
+
+
+def test_labels_by_every_door_are_kept_by_the_daemon_that_is_killed(
+    tmp_path: Path, model: Path
+) -> None:
+    config, port = tmp_path / "edged.toml", free_port()
+    text = CONFIG.format(model=model, width=WIDTH, height=HEIGHT)
+    rest = f'[rest]\nlisten = "127.0.0.1:{port}"\nanonymous = true\ncalls_per_second = 0\n'
+    config.write_text(text + rest, encoding="utf-8")
+    aws = anonymous(port)
+    with (
+        running(config) as daemon,
+        grpc.insecure_channel(f"unix:{tmp_path / 'agent.sock'}") as channel,
+    ):
+        stub = results_pb2_grpc.InspectionsStub(channel)
+        grpc.channel_ready_future(channel).result(30)
+        warm = wait_ready(stub)
+        parts = [ask(stub, number) for number in range(1, 4)]
+        watching = stub.Watch(pb.WatchRequest(since=warm))
+        assert [next(watching).id for _ in parts] == [p.id for p in parts]
+        aws.create_project(ProjectName="p")
+        aws.create_dataset(ProjectName="p", DatasetType="train")
+        label = pb.LabelRequest(id=parts[0].id, anomalous=True, project="p")
+        assert wait_until(lambda: _labelled(stub, label), 30.0)
+        command = [
+            *EDGED,
+            "label",
+            parts[1].id,
+            "normal",
+            "--project",
+            "p",
+            "--config",
+            str(config),
+        ]
+        assert subprocess.run(command, timeout=60, check=False).returncode == 0
+        aws.create_project(ProjectName="after")
+        daemon.kill()
+    with running(config):
+        assert wait_until(lambda: _names(aws) == ["after", "p"], 60.0)
+        entries = aws.list_dataset_entries(ProjectName="p", DatasetType="train")["DatasetEntries"]
+    assert len(entries) == 2
+
+
+def _labelled(stub: results_pb2_grpc.InspectionsStub, label: pb.LabelRequest) -> bool:
+    """Whether the label was taken; the API may still be on its way up."""
+    try:
+        return bool(stub.Label(label).source_ref)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED, error
+        return False
+
+
+def _names(aws: Any) -> list[str]:
+    try:
+        return sorted(p["ProjectName"] for p in aws.list_projects()["Projects"])
+    except EndpointConnectionError:
+        return []
+
+
+def anonymous(port: int) -> Any:
+    """A client of the API that shows no key."""
+    return boto3.client(
+        "lookoutvision",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        config=Config(signature_version=UNSIGNED, retries={"max_attempts": 0}),
+    )

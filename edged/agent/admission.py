@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2
 
 from edged.agent.details import KEY, packed
 from edged.config import GrpcConfig
@@ -53,6 +54,8 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     def __init__(self, token: bytes, observer: Observer) -> None:
         self._wanted = b"Bearer " + token
         self._observer = observer
+        self.serving = False
+        """What a caller without the token is told of the daemon's health."""
         self._silent_until = 0.0
         self._refused = 0
 
@@ -60,8 +63,10 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
     ) -> Any:
         """The handler of the call, or one that refuses it."""
-        if details.method == OPEN or self._fits(details.invocation_metadata):
+        if self._fits(details.invocation_metadata):
             return await continuation(details)
+        if details.method == OPEN:
+            return grpc.stream_stream_rpc_method_handler(self._health)
         # As of streams both ways, whatever the call is: the message of another kind is read first.
         return grpc.stream_stream_rpc_method_handler(self._refuse)
 
@@ -70,6 +75,13 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         word = shown[0] if len(shown) == 1 else ""
         data = word if isinstance(word, bytes) else word.encode("utf-8", "replace")
         return hmac.compare_digest(data, self._wanted)
+
+    async def _health(self, _: Any, context: Any) -> None:
+        """Of the whole daemon, whatever was asked: a stranger's message is not read."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        word = status.SERVING if self.serving else status.NOT_SERVING
+        answer = health_pb2.HealthCheckResponse(status=word)
+        await context.write(answer.SerializeToString())
 
     async def _refuse(self, _: Any, context: Any) -> None:
         self._refused += 1

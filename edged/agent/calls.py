@@ -103,7 +103,9 @@ class Calls:
                 raise InvalidInput(f"The request is not a {name} message.") from None
             return await handler(request, context)
         except EdgedError as error:
-            code, details, cause = error.grpc_code, str(error), error
+            # Without its traceback, whose frames would keep the picture until the next collection.
+            code, details = error.grpc_code, str(error)
+            cause = error.with_traceback(None)
             if code == "INTERNAL":
                 log.error("%s: %s", method, error)
         except asyncio.CancelledError:

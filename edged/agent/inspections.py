@@ -39,6 +39,7 @@ PAGE_BYTES = 3 * 1024 * 1024
 MAX_POSITION = 2**63 - 1
 MAX_SEQUENCE = 2**32 - 1
 CHUNK_BYTES = 256 * 1024
+PICTURE_SECONDS = 30.0
 MAX_PICTURES = 8
 """On their way at once: a client that does not read keeps the whole of its own in memory."""
 
@@ -57,7 +58,7 @@ class InspectionsService:
     """edged.v1.Inspections over the results, the stations and the journal.
 
     stations: None = no station takes triggers. labels: None = the box takes none. reading: where
-    the results' journal is read, and labels are written.
+    the results' journal is read; labelling: where labels are written, which may wait.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class InspectionsService:
         stations: Stations | None,
         labels: Labels | None,
         reading: Executor,
+        labelling: Executor,
     ) -> None:
         self._results = results
         self._stations = stations
         self._labels = labels
         self._reading = reading
+        self._labelling = labelling
         self._pictures = 0
 
     def handlers(self, calls: Calls) -> dict[str, Any]:
@@ -136,12 +139,14 @@ class InspectionsService:
         since = await self._place(request.since, request.run)
         answer = pb.ListResponse(next=since, run=self._results.run)
         size = 0
-        for message in await self._page(since, stations, most):
+        messages, seen = await self._page(since, stations, most)
+        for message in messages:
             size += message.ByteSize()
             if size > PAGE_BYTES and answer.inspections:
-                break
+                return answer
             answer.inspections.append(message)
             answer.next = message.position
+        answer.next = max(answer.next, seen)  # one that cannot be shown does not end the pages
         return answer
 
     async def picture(self, request: pb.PictureRequest, context: Any) -> None:
@@ -154,18 +159,27 @@ class InspectionsService:
             raise Busy(f"{MAX_PICTURES} pictures are on their way already: try again in a moment.")
         self._pictures += 1
         try:
-            data, media_type = await self._read(journal.picture, request.id)
-            view = memoryview(data)
-            first = pb.PictureChunk(media_type=media_type, size=len(data))
-            first.data = bytes(view[:CHUNK_BYTES])
-            await context.write(first.SerializeToString())
-            for begin in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
-                chunk = pb.PictureChunk(data=bytes(view[begin : begin + CHUNK_BYTES]))
-                await context.write(chunk.SerializeToString())
+            await asyncio.wait_for(
+                self._send_picture(journal, request.id, context), PICTURE_SECONDS
+            )
+        except asyncio.TimeoutError:
+            raise DeadlineExceeded(
+                f"The picture was not read within {PICTURE_SECONDS:g} s: others wait for its place."
+            ) from None
         finally:
             self._pictures -= 1
 
-    async def label(self, request: pb.LabelRequest, _: Any) -> pb.LabelResponse:
+    async def _send_picture(self, journal: Journal, id: str, context: Any) -> None:
+        data, media_type = await self._read(journal.picture, id)
+        view = memoryview(data)
+        first = pb.PictureChunk(media_type=media_type, size=len(data))
+        first.data = bytes(view[:CHUNK_BYTES])
+        await context.write(first.SerializeToString())
+        for begin in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
+            chunk = pb.PictureChunk(data=bytes(view[begin : begin + CHUNK_BYTES]))
+            await context.write(chunk.SerializeToString())
+
+    async def label(self, request: pb.LabelRequest, context: Any) -> pb.LabelResponse:
         """Make an inspected part an entry of a data set. Raises what `Labels.label` raises."""
         if self._labels is None:
             raise NotConfigured(_NO_LABELS)
@@ -176,7 +190,13 @@ class InspectionsService:
         if len(request.classes) > MAX_NAMES:
             raise InvalidInput(f"At most {MAX_NAMES} classes may be named.", "classes")
         label = Label(request.anomalous, dataset, request.project, tuple(request.classes))
-        source_ref = await self._read(self._labels.label, request.id, label)
+        loop = asyncio.get_running_loop()
+        write = self._labels.label
+        source_ref = await loop.run_in_executor(self._labelling, write, request.id, label)
+        word = "anomaly" if request.anomalous else "normal"
+        log.info(
+            "label by gRPC from %s: %s is %s, %s", context.peer(), request.id, word, source_ref
+        )
         return pb.LabelResponse(source_ref=source_ref)
 
     async def _place(self, since: int, run: str) -> int:
@@ -203,12 +223,16 @@ class InspectionsService:
             watcher.caught_up = True
             watcher.position = max(watcher.position, until or 0)
 
-    async def _page(self, since: int, stations: frozenset[str], most: int) -> list[pb.Inspection]:
+    async def _page(
+        self, since: int, stations: frozenset[str], most: int
+    ) -> tuple[list[pb.Inspection], int]:
+        """The next records, and the last position that was looked at."""
         journal = self._results.journal
         if journal is None:
             kept = self._results.page(since, stations, most)
-            return [pb.Inspection.FromString(each.data) for each in kept]
-        return _messages(await self._read(journal.since, since, most, stations))
+            return [pb.Inspection.FromString(each.data) for each in kept], 0
+        entries = await self._read(journal.since, since, most, stations)
+        return _messages(entries), entries[-1].position if entries else 0
 
     async def _read(self, what: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, what, *arguments)

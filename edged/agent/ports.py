@@ -32,6 +32,8 @@ def options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", max_message_bytes),
         # On, a second daemon would share the port silently and take half of the calls.
         ("grpc.so_reuseport", 0),
+        # Who connects and says nothing holds a descriptor; the default lets it for two minutes.
+        ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -70,6 +70,7 @@ class Doors:
         self._calls = Calls(observer)
         self._servers: list[Any] = []
         self._health: Any = None
+        self._checks: list[admission.TokenCheck] = []
         self._address: str | None = None
         self._inode: tuple[int, int] | None = None
 
@@ -120,9 +121,10 @@ class Doors:
         pixels = ThreadPoolExecutor(2, "doors-pixels")
         control = ThreadPoolExecutor(2, "doors-control")
         reading = ThreadPoolExecutor(2, "doors-journal")
-        self._executors += [pixels, control, reading]
+        labels = ThreadPoolExecutor(1, "doors-labels")  # waits for other writers, and for S3
+        self._executors += [pixels, control, reading, labels]
         agent = EdgeAgentService(self._host, pixels, control).handlers(self._calls)
-        service_ = InspectionsService(self._results, self._stations, self._labels, reading)
+        service_ = InspectionsService(self._results, self._stations, self._labels, reading, labels)
         own = service_.handlers(self._calls)
         handlers = (
             grpc.method_handlers_generic_handler(service.NAME, agent),
@@ -132,8 +134,8 @@ class Doors:
         self._health = health.aio.HealthServicer()
         await self._set_health(False)
         if config.listen is not None:
-            checks = admission.interceptors(config, self._observer)
-            server = self._add_server(handlers, checks)
+            self._checks = admission.interceptors(config, self._observer)
+            server = self._add_server(handlers, self._checks)
             self._address = ports.bind_port(server, config.listen, admission.credentials(config))
         if config.socket is not None:
             server = self._add_server(handlers, ())
@@ -156,6 +158,8 @@ class Doors:
 
     async def _set_health(self, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.ServingStatus
+        for check in self._checks:
+            check.serving = serving
         for name in SERVICES:
             await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 

@@ -27,7 +27,7 @@ class GrpcConfig(Section):
     """Clients must show what is in it: `authorization: Bearer ...`."""
     reflection: bool = False
     """Tell clients that ask which services there are."""
-    max_message_bytes: int = Field(default=32 * 1024 * 1024, ge=4 * 1024 * 1024)
+    max_message_bytes: int = Field(default=52 * 1024 * 1024, ge=4 * 1024 * 1024)
 
     @field_validator("listen")
     @classmethod

@@ -10,7 +10,6 @@ names and no files.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from edged.core import durable
 from edged.core.errors import SinkError
 from edged.sinks.reading import JOURNAL, PICTURES
 
@@ -79,6 +79,8 @@ class JournalFile:
         self._path = folder / JOURNAL
         self._pictures = folder / PICTURES
         self._db: sqlite3.Connection | None = None
+        self._wanted = False
+        """Open, or to be opened again: what was damaged could not be replaced when it was tried."""
         self.rows = 0
         """Inspections in the file."""
         self.pictures = 0
@@ -89,6 +91,7 @@ class JournalFile:
 
     def open(self) -> None:
         """Open or make file and folders (0600, 0700); what is damaged is moved aside."""
+        self._wanted = True
         try:
             self._pictures.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = not self._path.exists() or not self._path.stat().st_size
@@ -109,6 +112,8 @@ class JournalFile:
 
         0 for one whose id, or station and number, is there already: it is not added.
         """
+        if self._db is None and self._wanted:
+            self.open()
         try:
             return self._append(rows)
         except _DamagedError as damage:
@@ -169,6 +174,10 @@ class JournalFile:
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
+        self._wanted = False
+        self._let_go()
+
+    def _let_go(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             db.close()
@@ -239,9 +248,7 @@ class JournalFile:
 
     def _open(self, first: int = 0) -> None:
         """first: new positions are above it."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
+        durable.private(self._path)
         self._db = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=5.0
         )
@@ -249,7 +256,7 @@ class JournalFile:
             with self._errors("opened") as db:
                 self._prepare(db, first)
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def _prepare(self, db: sqlite3.Connection, first: int) -> None:
@@ -272,7 +279,7 @@ class JournalFile:
 
     def _replace(self, damage: str) -> None:
         """Move rows and pictures aside, kept for whoever can rescue them, and begin anew."""
-        self.close()
+        self._let_go()
         folder = self._path.parent
         aside = next(
             candidate

@@ -10,12 +10,12 @@ A record ages by `Uptime`, never by wall time: setting the clock drops nothing.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edged.core import durable
 from edged.core.errors import SinkError
 from edged.sinks.bounds import POLICIES, Bounds
 from edged.sinks.reserve import SIZE, Reserve
@@ -278,9 +278,7 @@ class Outbox:
             _end_transaction(db)
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
+        durable.private(self._path)
         # Opened on main, used by the sink's worker alone from then on.
         self._db = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=5.0

@@ -89,7 +89,7 @@ class ArchiveReader:
 
     def _entries(self, sql: str, *values: object) -> list[Entry]:
         return [
-            Entry(int(position), json.loads(record), picture is not None)
+            Entry(int(position), _record(record), picture is not None)
             for position, record, picture in self._rows(sql, *values)
         ]
 
@@ -110,3 +110,12 @@ class ArchiveReader:
         return sqlite3.connect(
             f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
+
+
+def _record(text: str) -> dict[str, Any]:
+    """A damaged one is empty: its position is a gap, and nobody's way past it ends."""
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

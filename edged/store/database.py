@@ -10,7 +10,6 @@ daemon says so and runs without the API.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edged.core import durable
 from edged.core.errors import ModelError
 
 MIGRATIONS: tuple[str, ...] = (
@@ -91,8 +91,7 @@ class Database:
     def open(self) -> None:
         """Open or make the file and bring it to this version. Raises ModelError."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.close(descriptor)
+            durable.private(self._path)
             db = self._connect()
             try:
                 self._prepare(db)

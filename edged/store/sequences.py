@@ -9,12 +9,12 @@ block (gaps are allowed, repeats are not). It must not know what the numbers are
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
 from pathlib import Path
 
+from edged.core import durable
 from edged.core.errors import EdgedError
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,11 @@ VERSION = 1
 class Sequences:
     """Per-camera numbers from 1. `open` first; `next` on any thread; `close` at the end."""
 
-    def __init__(self, path: Path, block: int = BLOCK) -> None:
+    def __init__(self, path: Path, block: int = BLOCK, used: bool = False) -> None:
+        """used: records of this box are there already, so a missing file is a lost one."""
         self._path = path
         self._block = block
+        self._used = used
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._given: dict[str, int] = {}
@@ -38,12 +40,20 @@ class Sequences:
     def open(self) -> None:
         """Open or make the file (mode 0600). Raises EdgedError with a sentence.
 
-        A damaged file is moved aside. Which numbers it had given is then unknown, so new ones
-        start at the present Unix time in milliseconds: above anything that 1,000 frames a second
-        from 1970 on could have used.
+        A damaged file is moved aside; one may have gone. Which numbers it had given is then
+        unknown, so new ones start at the present Unix time in milliseconds: above anything that
+        1,000 frames a second from 1970 on could have used.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._used and not self._path.exists():
+                self._floor = time.time_ns() // 1_000_000
+                log.error(
+                    "sequence numbers %s are gone, but records are there: so that none repeats, "
+                    "all stations go on from %d",
+                    self._path,
+                    self._floor + 1,
+                )
             self._open()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
@@ -102,9 +112,7 @@ class Sequences:
         return row[0] if row else self._floor + 1
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
+        durable.private(self._path)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
             db.execute("PRAGMA journal_mode = WAL")

@@ -90,8 +90,6 @@ def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict
     if inspection.model is not None:
         model = inspection.model
         record["model"] = {"name": model.name, "version": model.version, "sha256": model.sha256}
-    if inspection.engine:
-        record["engine"] = inspection.engine
     if isinstance(outcome, Verdict):
         record["score"] = outcome.score
         record["threshold"] = outcome.threshold

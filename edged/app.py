@@ -129,7 +129,8 @@ class App:
         line = self._line = Line(config, host, self._crew, observer)
         sinks = self._start_sinks(stack, host, observer, line)
         publisher = Publisher(sinks, observer)
-        line.build(publisher, sequences.next, self._mqtt.trouble if self._mqtt else _no_trouble)
+        keeps = self._mqtt.trouble if self._mqtt else _no_trouble
+        line.build(publisher, sequences.next, keeps, self._tell_station)
         stack.callback(publisher.close)
         stack.callback(line.end)
         stack.callback(host.close)
@@ -139,7 +140,7 @@ class App:
         if followed:
             self._settled(host, followed)
         stack.callback(line.stop, self._deadline)
-        line.start(self._tell_station)
+        line.start()
         return host
 
     def _start_api(self, stack: ExitStack, host: Host, metrics: Metrics) -> None:

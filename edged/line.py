@@ -87,8 +87,12 @@ class Line:
         publisher: Publisher,
         next_sequence: Callable[[str], int],
         keeps: Callable[[], str] = lambda: "",
+        tell: Callable[[str, str, StationState, int], None] | None = None,
     ) -> None:
-        """Make every station and its camera. keeps: empty, or why records cannot be kept."""
+        """Make every station and its camera, and start their clock, which answers triggers.
+
+        keeps: empty, or why records cannot be kept. tell: see Stations.start.
+        """
         cameras = {camera.name: camera for camera in self._config.cameras}
         for config in self._config.all_stations:
             judge = Judge(self._host, config)
@@ -114,10 +118,10 @@ class Line:
                 camera.patience,
             )
             self.captures.append(capture)
-
-    def start(self, tell: Callable[[str, str, StationState, int], None] | None = None) -> None:
-        """Start the cameras and the clock; tell: see Stations.start."""
         self.stations.start(tell)
+
+    def start(self) -> None:
+        """Start the cameras."""
         for capture in self.captures:
             capture.start()
 

@@ -150,8 +150,10 @@ class ModelHost(Protocol):
 class Stations(Protocol):
     """The stations as whoever triggers them sees them. Any thread; nothing here blocks."""
 
-    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
         """Take an order, or miss it. `received_ns`: monotonic, when it came in.
+
+        None: somebody triggered, but it cannot be read for which part.
 
         A new (part, sequence) gets exactly one inspection in the sinks, also when it is missed.
         Raises NotFound for a station that is not there or takes no triggers from outside.

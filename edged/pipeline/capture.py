@@ -3,7 +3,7 @@
 A lost camera is a reported state, never a crash: it is closed and opened again with a back-off
 that doubles from 0.5 s to 10 s, with jitter, for as long as the daemon runs. It is up again with
 its first picture: a device that opens and delivers nothing is still lost; only one that waits for
-a trigger before it is read (`paced`) is up when it is open. An item that is no picture is skipped,
+a trigger, its own or its station's, is up when it is open. An item that is no picture is skipped,
 counted and named. What becomes of a picture is the station's to say.
 """
 
@@ -69,7 +69,7 @@ class Capture:
                 worker.beat(self._patience)
                 try:
                     self._camera.open(worker.stop)
-                    if self._camera.paced and not self._station.each:
+                    if self._station.waits(self._camera.paced):
                         self._turn(True, "open")
                     if self._read_all(worker):
                         return

@@ -57,6 +57,11 @@ class Entry:
         trigger = self.frame.trigger
         return trigger.received_ns if trigger is not None else self.frame.captured_ns
 
+    def is_over(self, at_ns: int, window_ns: int) -> bool:
+        """Whether a picture taken then is too late for it, by its deadline or the window."""
+        past_window = window_ns > 0 and at_ns > self.received_ns + window_ns
+        return past_window or 0 < self.deadline_ns <= at_ns
+
     def timeout(self) -> NoVerdict:
         """What to say when its deadline has come."""
         if self.pictured:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -52,8 +52,9 @@ WINDOW = 4
 PAUSE = 0.05  # seconds until a paced frame tries again for its place
 EACH = ("free", "hardware")
 """Kinds of trigger with which each picture is a part."""
-REMEMBERED = 4096
-"""Orders by which a repeated trigger is known."""
+REMEMBERED, REMEMBERED_NS = 4096, 60 * 10**9
+"""Orders by which a repeated trigger is known, and for how long: a PLC that begins to count anew
+must not be taken for one that asks again."""
 
 
 class Station:
@@ -83,7 +84,7 @@ class Station:
         self._ended: list[tuple[Entry, NoVerdict]] = []
         """Decided here, to be published by the clock's thread."""
         self._late: list[Inspection] = []
-        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._seen: dict[tuple[str, int], int] = {}
         self._unconfirmed = Unconfirmed(rules, observer)
         self._pace = threading.Semaphore(WINDOW)
         self._camera_up = self._camera_known = False
@@ -93,6 +94,10 @@ class Station:
     def each(self) -> bool:
         """Whether each picture is a part, so that nobody needs to give orders."""
         return self.rules.kind in EACH
+
+    def waits(self, paced: bool) -> bool:
+        """Whether a camera that is open and delivers nothing is in order: it waits for a part."""
+        return self.rules.kind == "hardware" or (paced and not self.each)
 
     @property
     def camera_up(self) -> bool:
@@ -119,27 +124,42 @@ class Station:
     ) -> Ack:
         """Take an order or miss it; a missed one has its inspection, too.
 
-        Two have none: a repeat, and one whose record could not be kept. `tell` gets the one
-        inspection. Raises nothing; does not wait.
+        Three have none: a repeat, one whose record could not be kept, and one that came while
+        edged was stopping. `tell` gets the one inspection. Raises nothing; does not wait.
         """
         limit = self.rules.limit_ns if order.deadline is None else int(order.deadline * 1e9)
         deadline = received_ns + limit if limit else 0
         with self._numbering:
             if not self._is_new(order):
                 return self._acked(Ack(Reason.DUPLICATE, "this part and number came before"))
+            self.spoil()
             missed = self._missed(deadline)
-            if missed is not None and missed.reason is Reason.NO_RECORD:
+            if missed is not None and missed.reason in (Reason.NO_RECORD, Reason.SHUTDOWN):
                 return self._acked(missed)
             try:
                 number = self._next_sequence(self.rules.name)
             except EdgedError as error:
                 return self._acked(Ack(Reason.NO_RECORD, str(error)))
+            self._seen[order.part, order.sequence] = time.monotonic_ns()
             trigger = Trigger(order.part, order.sequence, received_ns, deadline, kind)
             entry = Entry(blank(self.rules, number, received_ns, trigger), deadline, tell)
             self._publisher.expect(entry.frame)
             self._take(entry, missed)
         self._wake()
         return self._acked(missed or Ack())
+
+    def spoil(self) -> None:
+        """There was a trigger, whatever becomes of it: another part is in view now.
+
+        An order that still waits for its picture must not get the one of that part.
+        """
+        with self._lock:
+            waiting = [e for e in self._open if not e.pictured]
+            for earlier in waiting:
+                words = "the next trigger came before the camera gave a picture of this part"
+                self._end(earlier, NoVerdict(Reason.STALE_FRAME, words))
+        if waiting:
+            self._wake()
 
     def await_turn(self, worker: Worker) -> None:
         """Before a camera that waits for its consumer is read: wait until a picture is wanted."""
@@ -162,6 +182,8 @@ class Station:
             if picture.captured_ns < entry.received_ns:
                 entry.stale = True
                 return
+            if entry.is_over(picture.captured_ns, self.rules.window_ns):
+                return self._wake()  # the clock is late, and ends it now
             entry.pictured = True
             entry.frame = with_picture(entry.frame, picture)
         self._submit(entry, worker, paced, sheddable=False)
@@ -202,14 +224,20 @@ class Station:
             self._lock.notify_all()
         self._end_waiting(Reason.SHUTDOWN, "edged is stopping")
 
+    def abandon(self) -> None:
+        """Answer everything that a stuck unit did not; the clock's thread, at its end."""
+        with self._lock:
+            for entry in list(self._open):
+                self._end(entry, NoVerdict(Reason.SHUTDOWN, "edged stopped before its verdict"))
+
     def _is_new(self, order: Order) -> bool:
-        key = order.part, order.sequence
-        if key in self._seen:
-            return False
-        self._seen[key] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        return True
+        oldest = time.monotonic_ns() - REMEMBERED_NS
+        while self._seen:
+            key, at = next(iter(self._seen.items()))
+            if at > oldest and len(self._seen) <= REMEMBERED:
+                break
+            del self._seen[key]
+        return (order.part, order.sequence) not in self._seen
 
     def _missed(self, deadline_ns: int) -> Ack | None:
         if self._closed:
@@ -235,9 +263,6 @@ class Station:
                 entry.done = True
                 self._ended.append((entry, NoVerdict(missed.reason, missed.detail)))
                 return
-            for earlier in [e for e in self._open if not e.pictured]:
-                words = "the next trigger came before the camera gave a picture of this part"
-                self._end(earlier, NoVerdict(Reason.STALE_FRAME, words))
             self._open.append(entry)
             self._lock.notify_all()
 
@@ -248,10 +273,17 @@ class Station:
             return
         while paced and not self._pace.acquire(timeout=1.0):
             worker.beat()
+            if worker.stop.is_set():
+                return
         deadline = picture.captured_ns + rules.limit_ns if rules.limit_ns else 0
         trigger = Trigger("", 0, picture.captured_ns, deadline, rules.kind)
         with self._numbering:
-            number = self._next_sequence(rules.name)
+            try:
+                number = self._next_sequence(rules.name)
+            except EdgedError:
+                if paced:
+                    self._pace.release()
+                raise
             frame = with_picture(blank(rules, number, picture.captured_ns, trigger), picture)
             self._publisher.expect(frame)
         entry = Entry(frame, deadline, pictured=True)
@@ -280,8 +312,17 @@ class Station:
                 reason = Reason.IMAGE_SIZE if isinstance(error, BadImage) else Reason.MODEL_MISSING
             if worker.stop.is_set():
                 reason = Reason.SHUTDOWN
-            outcome, timing = NoVerdict(reason, detail), Timing(entry.frame.captured_ns)
-            return reply(Inspection(entry.frame, None, outcome, timing))
+            return self._refuse(entry, paced, NoVerdict(reason, detail))
+
+    def _refuse(self, entry: Entry, paced: bool, outcome: NoVerdict) -> None:
+        """No unit takes it. Of a trigger the clock says so: the camera's thread must not wait."""
+        if self.each:
+            timing = Timing(entry.frame.captured_ns)
+            return self._answered(entry, paced, Inspection(entry.frame, None, outcome, timing))
+        with self._lock:
+            if not entry.done:
+                self._end(entry, outcome)
+        self._wake()
 
     def _answered(self, entry: Entry, paced: bool, inspection: Inspection) -> None:
         """The unit's or the batcher's answer, on whichever thread ends the job."""
@@ -317,7 +358,9 @@ class Station:
         self._ended.append((entry, outcome))
 
     def _publish(self, entry: Entry, inspection: Inspection, wait: bool = True) -> None:
-        if self.rules.confirm:
+        outcome = inspection.outcome
+        shed = isinstance(outcome, NoVerdict) and outcome.reason is Reason.SUPERSEDED
+        if self.rules.confirm and not shed:
             self._unconfirmed.sent(result_number(inspection))
         if entry.tell is not None:
             entry.tell(inspection)

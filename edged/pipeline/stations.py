@@ -105,8 +105,11 @@ class Stations:
         """Whether it would take an order now."""
         return WORDS[self._place(station).state] == "ready"
 
-    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
         """See core.protocols.Stations."""
+        if order is None:
+            self._triggered_by(station, "mqtt").spoil()
+            return Ack(Reason.BAD_TRIGGER)
         return self._triggered_by(station, "mqtt").order(order, received_ns, "mqtt")
 
     def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
@@ -128,6 +131,8 @@ class Stations:
             text = place.conditions.recipe(model)
         elif word in ("start", "stop"):
             place.halted = word == "stop"
+            if place.halted:
+                place.station.refusal = Reason.HALTED, "the station was told to stop"
             text = f"Station {station} {'stops' if place.halted else 'starts'}."
         else:
             raise InvalidInput(f"{word!r} is no command: start, stop or recipe.")
@@ -167,6 +172,7 @@ class Stations:
                     self._changed.wait(wait)
                 self._nudged = False
         for place in self._places.values():
+            place.station.abandon()
             place.station.expire(time.monotonic_ns())
 
     def _attend(self, place: _Place, now: float) -> float:

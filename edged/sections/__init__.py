@@ -144,12 +144,16 @@ class Config(Section):
             raise At(
                 (*at, "camera"), f"{station.camera!r} names a model itself: take it away there"
             )
-        if any(s.topic is not None and s.topic == station.topic for s in self.stations[:index]):
-            raise At((*at, "topic"), f"{station.topic!r} is used twice: choose another topic")
+        prefix = self.mqtt.prefix if self.mqtt else "edged"
+        topic = station.topic or f"{prefix}/{station.name}"
+        others = [s for s in self.all_stations if s.name != station.name]
+        taken = {prefix, *(s.topic or f"{prefix}/{s.name}" for s in others)}
+        if topic in taken:
+            raise At((*at, "topic"), f"{topic!r} is used twice: choose another topic or name")
         if station.trigger == "mqtt" and self.mqtt is None:
             raise At((*at, "trigger"), "there is no broker to come from: add an [mqtt] section")
         if station.trigger == "grpc" and self.grpc is None:
             raise At((*at, "trigger"), "there is no door to come in: add a [grpc] section")
-        others = {c.name for c in self.cameras if c.name != station.camera}
-        if station.name in others:
+        cameras = {c.name for c in self.cameras if c.name != station.camera}
+        if station.name in cameras:
             raise At((*at, "name"), f"{station.name!r} is another camera: choose another name")

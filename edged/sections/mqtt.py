@@ -18,7 +18,7 @@ class MqttConfig(Section):
     prefix: str = Field(
         default="edged", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=48
     )
-    """Topics are `<prefix>/<camera>/result`, `.../full`, `.../state`."""
+    """Topics are `<prefix>/<station>/result` and so on, unless a station names its own."""
     version: Literal["auto", "5", "3.1.1"] = "auto"
     """auto = 5, and 3.1.1 with a broker that does not speak 5."""
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=64)

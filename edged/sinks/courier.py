@@ -138,8 +138,10 @@ class Courier:
             self._results.append((now, message))
         while self._results and len(self._flight) < link.window and not link.blocked:
             since, message = self._results.popleft()
-            if self._is_late(since, message, now):
+            if now - since > _LATE_SECONDS:
+                self._drop("late")
                 continue
+            message = self._in_time(message)
             left = (message.deadline_ns - time.monotonic_ns()) / 1e9
             expiry = max(1, math.ceil(left)) if message.deadline_ns else EXPIRY_SECONDS
             mid = link.publish(message.result_topic, message.flat, message.qos, False, expiry)
@@ -147,7 +149,10 @@ class Courier:
                 self._drop("not_connected")
             elif message.qos:
                 self._out(mid, None, now)
-        waiting = [(at, m) for at, m in self._results if not self._is_late(at, m, now)]
+        late = [m for at, m in self._results if now - at > _LATE_SECONDS]
+        for _ in late:
+            self._drop("late")
+        waiting = [(at, m) for at, m in self._results if now - at <= _LATE_SECONDS]
         self._results = deque(self._newest(waiting))
 
     def _newest(self, waiting: list[tuple[float, Message]]) -> list[tuple[float, Message]]:
@@ -164,15 +169,12 @@ class Courier:
                 self._observer.result_overrun(message.station)
         return kept[::-1]
 
-    def _is_late(self, since: float, message: Message, now: float) -> bool:
-        """Whether nobody wants it any more; then it is counted."""
-        missed = 0 < message.deadline_ns <= time.monotonic_ns()
-        if missed and message.station:
-            self._observer.deadline_missed(message.station)
-        if missed or now - since > _LATE_SECONDS:
-            self._drop("late")
-            return True
-        return False
+    def _in_time(self, message: Message) -> Message:
+        """The message, or after its deadline the word that there is no verdict; counted."""
+        if not 0 < message.deadline_ns <= time.monotonic_ns():
+            return message
+        self._observer.deadline_missed(message.station)
+        return message._replace(flat=message.missed, deadline_ns=0)
 
     def states(self, words: Mapping[str, Mapping[str, Any]], link: Link, now: float) -> None:
         """Say each topic's state when it changed or its heartbeat is due."""
@@ -211,11 +213,11 @@ class Courier:
 
     def answered(self, mid: int, code: int, words: str, now: float) -> None:
         """The broker answered message `mid` with an MQTT 5 reason code."""
-        self._progress = now
         for beat in self._beats.values():
             beat.mid = 0 if beat.mid == mid else beat.mid
         if mid not in self._flight:
             return  # QoS 0: written, not answered
+        self._progress = now
         row = self._flight.pop(mid)
         if row is None:
             if code >= 0x80:

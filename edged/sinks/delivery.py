@@ -6,6 +6,7 @@ promises, nor forget a record.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -14,8 +15,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
+from edged.core.types import Reason
 from edged.sinks.replay import Replay as Replay
 from edged.sinks.rows import Appended, Record
+from edged.wire import results
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class Message(NamedTuple):
 
     flat: the result, empty = none is sent. number: the record's, in its station. withheld: what
     is sent in the place of an OK whose record is not on disk; empty for what is no OK anyway.
-    deadline_ns: monotonic; after it the result is not sent; 0 = none. limit: how many results of
+    deadline_ns: monotonic; after it `missed` is sent; 0 = none. limit: how many results of
     its station may wait to leave.
     """
 
@@ -45,6 +48,15 @@ class Message(NamedTuple):
     qos: int = 1
     limit: int = 1024
     station: str = ""
+    missed: bytes = b""
+
+    def without_ok(self, reason: Reason) -> Message:
+        """The same when its OK cannot be acted on: record and result then say why, and agree."""
+        if not self.withheld or b'"ok":false' in self.full:
+            return self
+        record = json.loads(self.full) | {"ok": False, "code": reason.code}
+        flat = self.missed if reason is Reason.TIMEOUT else self.withheld
+        return self._replace(full=results.dumps(record), flat=flat, deadline_ns=0)
 
 
 M = TypeVar("M")
@@ -226,6 +238,7 @@ class Writer:
         for topic, up_to in confirmed.items():
             self._replay.confirm(topic, up_to, now)
         if now < self._write_at:
+            self._unwritten = [m.without_ok(Reason.NO_RECORD) for m in self._unwritten]
             return not self._unwritten
         try:
             if self._work(now) and self._fails:
@@ -233,6 +246,8 @@ class Writer:
                 log.info("sink %s: the outbox works again", self._name)
         except SinkError as error:
             self._refused(error, now)
+            # Their results leave as no OK, so their records must not tell of one later.
+            self._unwritten = [m.without_ok(Reason.NO_RECORD) for m in self._unwritten]
         return not self._unwritten
 
     def trouble(self, error: SinkError, now: float) -> None:

@@ -7,6 +7,7 @@ nothing else; a retained one is never acted upon: its part has gone long ago.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,15 +90,20 @@ class Inlet:
         except InvalidInput as error:
             self._observer.triggered(lane.station, "bad_trigger")
             self._complain(arrival.topic, str(error))
-            if lane.byte_order is not None:
-                return []  # who reads structs cannot read a sentence
-            return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
+            with contextlib.suppress(EdgedError):  # the station is not built yet
+                self._stations.trigger(lane.station, None, arrival.at_ns)
+            return self._refusal(lane, error)
         try:
             answer = self._stations.trigger(lane.station, order, arrival.at_ns)
         except EdgedError as error:  # the station is not built yet
             self._complain(arrival.topic, str(error))
-            return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
+            return self._refusal(lane, error)
         return [Answer(lane.topic("ack"), lane.ack(order, answer), lane.qos)]
+
+    def _refusal(self, lane: Lane, error: EdgedError) -> list[Answer]:
+        if lane.byte_order is not None:
+            return []  # who reads structs cannot read a sentence
+        return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
 
     def _delivered(self, lane: Lane, arrival: Arrival) -> list[Answer]:
         try:

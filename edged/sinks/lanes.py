@@ -52,6 +52,7 @@ class Lane:
             self.qos,
             self.limit,
             self.station,
+            self._result(inspection, Reason.TIMEOUT) if judged else b"",
         )
 
     def ack(self, order: Order, answer: Ack) -> bytes:

@@ -34,6 +34,7 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
+_ASLEEP_NS = 200_000  # a poll that took as long has waited
 WINDOW = 20
 """Messages out and unanswered, at most; less if the broker says so (Receive Maximum)."""
 
@@ -48,7 +49,11 @@ class Will(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A message that came; `at_ns` is `time.monotonic_ns()` when it was read."""
+    """A message that came; `at_ns`: `time.monotonic_ns()` at the latest when it was not yet there.
+
+    When nobody was reading just then, this is when the socket was last seen empty: a deadline
+    must not begin later than its message came.
+    """
 
     topic: str
     payload: bytes
@@ -77,6 +82,8 @@ class PahoLink:
         """(message number, MQTT 5 reason code, its words), as they came."""
         self.arrived: list[Arrival] = []
         """What came on the subscribed topics, as it came."""
+        self._empty_ns = time.monotonic_ns()
+        """When nothing was waiting to be read."""
         self._client = client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=access.client_id,
@@ -138,13 +145,21 @@ class PahoLink:
         if sock is not None:
             what = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
             poller.register(sock, what)
+        began = time.monotonic_ns()
         # Up to the next millisecond: rounded down, it would spin through the last one.
         events = dict(poller.poll(max(0, math.ceil(seconds * 1000))))
+        woken = time.monotonic_ns()
+        if woken - began > _ASLEEP_NS:
+            self._empty_ns = woken  # we slept, so nothing was there until now
         if sock is None or client.socket() is None:
             self.lost = self.lost or "the connection was lost"
             return
         if events.get(sock.fileno(), 0) & ~select.POLLOUT:
             self._read()
+        else:
+            self._empty_ns = began
+        if not _readable(client.socket()):
+            self._empty_ns = time.monotonic_ns()
         if client.want_write():
             client.loop_write()
         client.loop_misc()
@@ -218,8 +233,8 @@ class PahoLink:
         self.lost = self.lost or f"the connection was lost: {reason}"
 
     def _arrived(self, client: Any, userdata: Any, message: Any) -> None:
-        now = time.monotonic_ns()
-        self.arrived.append(Arrival(message.topic, message.payload, bool(message.retain), now))
+        at = self._empty_ns
+        self.arrived.append(Arrival(message.topic, message.payload, bool(message.retain), at))
 
     def _subscribed(
         self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any
@@ -235,6 +250,14 @@ class PahoLink:
     def _answered(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         words = reason.getName() if reason.is_failure else ""
         self.answers.append((mid, reason.value, words))
+
+
+def _readable(sock: Any) -> bool:
+    if sock is None:
+        return False
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _no_delay(client: Any, userdata: Any, sock: Any) -> None:

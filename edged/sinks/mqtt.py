@@ -21,7 +21,7 @@ from edged.core.errors import SinkError
 from edged.core.observer import Observer
 from edged.core.protocols import Stations
 from edged.core.stations import StationState
-from edged.core.types import Inspection
+from edged.core.types import Inspection, Reason
 from edged.core.workers import Crew, Deadline, Worker
 from edged.sinks.access import read
 from edged.sinks.bounds import Bounds
@@ -124,7 +124,8 @@ class MqttSink:
     def serve(self, configs: Sequence[StationConfig], stations: Stations) -> None:
         """Take triggers and commands for these stations; before `start`."""
         self._lanes = {config.name: lane(self._config, config) for config in configs}
-        known = self._config.username is not None or self._config.cert_file is not None
+        # A name alone is nothing that a broker could check.
+        known = self._config.password_file is not None or self._config.cert_file is not None
         awaited = [self._lanes[c.name].topic("full") for c in configs if c.confirm]
         self._replay.await_confirmations(awaited)
         lanes = list(self._lanes.values())
@@ -190,7 +191,11 @@ class MqttSink:
 
         So a PLC never acts on an OK of which there is no record.
         """
-        messages = self._inbox.take()
+        moment = time.monotonic_ns()
+        messages = [
+            m.without_ok(Reason.TIMEOUT) if 0 < m.deadline_ns <= moment else m
+            for m in self._inbox.take()
+        ]
         safe = self._writer.write(messages, now)
         self._courier.results(messages, link, now, safe)
 

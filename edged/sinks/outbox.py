@@ -164,8 +164,12 @@ class Outbox:
         """Age of the oldest record in seconds; 0 when there is none."""
         if not self._count:
             return 0.0
-        with self._errors("read") as db:
-            born = db.execute("SELECT born FROM outbox ORDER BY seq LIMIT 1").fetchone()
+        try:
+            with self._errors("read") as db:
+                born = db.execute("SELECT born FROM outbox ORDER BY seq LIMIT 1").fetchone()
+        except _DamagedError as damage:
+            self._replace(str(damage))
+            return 0.0
         return max(0.0, self._uptime.now() - born[0]) if born else 0.0
 
     def pending(self, after_seq: int, limit: int) -> list[Row]:

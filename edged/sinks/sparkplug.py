@@ -40,6 +40,8 @@ _FAREWELL_SECONDS = 1.0
 _REBIRTH_SECONDS = 1.0
 """Births at most so often, however often a host asks."""
 _TICK_SECONDS = 0.02
+_LIVE = 256
+"""Parts that may be on their way to a host that listens."""
 
 
 class _Part(NamedTuple):
@@ -72,7 +74,7 @@ class SparkplugSink:
         self._crew = crew
         self._observer = observer
         self._deadline = deadline
-        self._inbox: Inbox[_Part] = Inbox(max(1, options.history))
+        self._inbox: Inbox[_Part] = Inbox(max(_LIVE, options.history))
         self._lock = threading.Lock()
         self._alive: dict[str, bool] = dict.fromkeys(devices, False)
         self._worker: Worker | None = None
@@ -177,7 +179,7 @@ class SparkplugSink:
         for part in self._inbox.take():
             self._inbox.release(1)
             self._waiting.append((part, not self._born))
-        while len(self._waiting) > max(self._options.history, 0 if not self._born else 64):
+        while len(self._waiting) > max(self._options.history, _LIVE if self._born else 0):
             self._waiting.popleft()
             self._observer.sink_dropped(self.name, "history")
 
@@ -242,6 +244,7 @@ class SparkplugSink:
             self._inbox.rise()
         link = dialler.link
         if link is not None:
+            link.answers.clear()  # with QoS 0 they say no more than that it was written
             arrived, link.arrived = link.arrived, []
             for arrival in arrived:
                 self._arrived(link, arrival)
@@ -271,6 +274,7 @@ class SparkplugSink:
     def _farewell(self, link: PahoLink) -> None:
         """Say NDEATH, wait a moment until the broker has it, part politely."""
         until = time.monotonic() + _FAREWELL_SECONDS
+        link.answers.clear()
         mid = link.publish(
             self._node.topic("NDEATH"), self._node.death(self._bd_seq, _now_ms()), 1, False, 0
         )

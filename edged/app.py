@@ -336,10 +336,12 @@ class App:
             self._said = status
             self._notifier.status(status)
 
-    def _tell_station(self, station: str, word: str, state: StationState, code: int) -> None:
+    def _tell_station(
+        self, station: str, word: str, state: StationState, code: int, model: str
+    ) -> None:
         """A station's state has changed; on the stations' clock."""
         if self._mqtt is not None:
-            self._mqtt.set_station(station, word, state, code)
+            self._mqtt.set_station(station, word, state, code, model)
         if self._sparkplug is not None:
             self._sparkplug.set_alive(station, word != "error")
 

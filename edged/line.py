@@ -5,15 +5,19 @@ Part of the composition root: it knows the configuration and the data plane, and
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, StationConfig
+from edged.core import durable
 from edged.core.errors import InvalidInput, WrongState
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
-from edged.core.stations import StationState
 from edged.core.types import Job
 from edged.core.workers import Crew, Deadline
 from edged.pipeline.capture import Capture
@@ -22,20 +26,56 @@ from edged.pipeline.host import Host
 from edged.pipeline.inhand import Rules
 from edged.pipeline.publish import Publisher
 from edged.pipeline.station import Station
-from edged.pipeline.stations import Conditions, Stations
+from edged.pipeline.stations import Conditions, Stations, Tell
 
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
 
 
+MEMORY = "stations.json"
+
+
+class Memory:
+    """What stations were told by command, kept on disk: a restart must not undo it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._said: dict[str, dict[str, Any]] = {}
+        try:
+            said = json.loads(path.read_bytes())
+            self._said = {k: v for k, v in said.items() if isinstance(v, dict)}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, AttributeError) as error:
+            log.error("%s cannot be read (%s): recipes and stops by command are gone", path, error)
+
+    def of(self, station: str) -> Mapping[str, Any]:
+        """`model` and `halted`, as far as they were said."""
+        return self._said.get(station, {})
+
+    def keep(self, station: str, **said: Any) -> None:
+        """Remember; any thread, but for one station at a time. Raises WrongState."""
+        whole = {**self._said, station: {**self.of(station), **said}}
+        try:
+            durable.replace(self._path, json.dumps(whole).encode())
+        except OSError as error:
+            raise WrongState(
+                f"The command is not carried out, for it cannot be kept in {self._path} "
+                f"({error.strerror}): check the disk."
+            ) from error
+        self._said = whole
+
+
 class Judge:
     """Which model of the host judges a station's parts. `offer` and `hosted`: any thread."""
 
-    def __init__(self, host: Host, station: StationConfig) -> None:
+    def __init__(self, host: Host, station: StationConfig, memory: Memory) -> None:
         self._host = host
         self._station = station
-        self._model = station.model
+        self._memory = memory
+        said = memory.of(station.name).get("model")
+        self._model = said if said in station.models else station.model
         self._follower = Follower(host, station.follows) if station.model is None else None
 
     def offer(self, job: Job) -> None:
@@ -44,6 +84,13 @@ class Judge:
             self._follower.offer(job)
         else:
             self._host.offer(self._model or "", job)
+
+    def model(self) -> str:
+        """The model's name, of the newest that is hosted where it follows a project."""
+        if self._follower is None:
+            return self._model or ""
+        versions = self._host.versions(self._station.follows)
+        return next((name for name in versions if self._host.serves(name)), "")
 
     def hosted(self) -> bool:
         """Whether a model is there to judge."""
@@ -63,6 +110,7 @@ class Judge:
             raise InvalidInput(
                 f"Station {self._station.name} may not use model {model!r} (it may use: {have})."
             )
+        self._memory.keep(self._station.name, model=model)
         self._model = model
         if self._host.serves(model):
             return f"Model {model} judges from the next part on."
@@ -87,15 +135,16 @@ class Line:
         publisher: Publisher,
         next_sequence: Callable[[str], int],
         keeps: Callable[[], str] = lambda: "",
-        tell: Callable[[str, str, StationState, int], None] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         """Make every station and its camera, and start their clock, which answers triggers.
 
         keeps: empty, or why records cannot be kept. tell: see Stations.start.
         """
         cameras = {camera.name: camera for camera in self._config.cameras}
+        memory = Memory(self._config.state_dir / MEMORY)
         for config in self._config.all_stations:
-            judge = Judge(self._host, config)
+            judge = Judge(self._host, config, memory)
             station = Station(
                 _rules(config),
                 judge.offer,
@@ -104,7 +153,14 @@ class Line:
                 self._observer,
                 self.stations.wake,
             )
-            conditions = Conditions(judge.hosted, judge.recipe, keeps)
+            conditions = Conditions(
+                judge.hosted,
+                judge.recipe,
+                keeps,
+                judge.model,
+                partial(_halt, memory, config.name),
+                bool(memory.of(config.name).get("halted")),
+            )
             _warn_of_latency(config, cameras[config.camera])
             interval = config.interval if config.trigger == "interval" else 0.0
             self.stations.add(station, conditions, interval)
@@ -148,6 +204,10 @@ class Line:
         return [name for s in stations for name in self._host.versions(s.follows)]
 
 
+def _halt(memory: Memory, station: str, halted: bool) -> None:
+    memory.keep(station, halted=halted)
+
+
 def _rules(config: StationConfig) -> Rules:
     return Rules(
         config.name,
@@ -165,9 +225,9 @@ def _warn_of_latency(station: StationConfig, camera: CameraConfig) -> None:
     late = isinstance(camera, OpenCvCamera) and "://" in str(camera.source)
     if late and station.trigger in ("mqtt", "grpc", "interval"):
         log.warning(
-            "station %s: pictures of a network stream arrive after their exposure, by as much as "
-            "its latency; one from before the trigger may be taken for the part's. Use a camera "
-            "with a trigger of its own where that matters.",
+            "station %s: pictures of a network stream arrive after their exposure; one from before "
+            "the trigger is only known by the camera's `latency`, which must be measured. Use a "
+            "camera with a trigger of its own where parts move.",
             station.name,
         )
 
@@ -189,6 +249,7 @@ def open_camera(camera: CameraConfig) -> Camera:
             camera.fps,
             camera.open_timeout,
             camera.read_timeout,
+            camera.latency,
         )
     from edged.cameras import simulated
 

@@ -110,9 +110,9 @@ class Station:
 def publishing(
     outbox: Path, port: int, heard: Heard | None = None, **settings: Any
 ) -> Iterator[Station]:
-    """A sink of this process, closed in order at the end."""
+    """A sink of this process, closed in order at the end; its backlog follows at once."""
     heard = heard or Heard()
-    config = MqttConfig(port=port, **settings)
+    config = MqttConfig(port=port, **{"replay_rate": 0, **settings})
     sink = MqttSink(config, outbox, Crew(), heard, Deadline())
     sink.start()
     try:

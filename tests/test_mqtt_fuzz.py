@@ -37,7 +37,9 @@ class Orders:
     def __init__(self) -> None:
         self.taken: list[Order] = []
 
-    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
+        if order is None:
+            return Ack(Reason.BAD_TRIGGER)
         self.taken.append(order)
         return Ack()
 

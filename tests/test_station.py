@@ -95,6 +95,80 @@ def test_the_next_order_ends_one_that_has_no_picture_and_the_picture_is_the_next
     assert [i.frame.trigger.sequence for i in line.records.all if i.frame.trigger] == [1, 2]
 
 
+def test_also_a_trigger_that_is_missed_keeps_its_part_s_picture_from_the_one_before(
+    line: Line,
+) -> None:
+    with station(line) as made:
+        order(made, 1)  # waits for its picture
+        made.refusal = Reason.MODEL_MISSING, "none is hosted"
+        assert order(made, 2).reason is Reason.MODEL_MISSING
+        made.refusal = None
+        deliver(made)  # shows part 2
+        made.expire(time.monotonic_ns())
+        line.records.wait(2)
+    assert reasons(line) == [Reason.STALE_FRAME, Reason.MODEL_MISSING]
+
+
+@pytest.mark.parametrize("how", ["no_record", "unreadable"])
+def test_a_trigger_without_an_inspection_ends_the_order_that_waits(line: Line, how: str) -> None:
+    with station(line) as made:
+        order(made, 1)
+        if how == "no_record":
+            made.refusal = Reason.NO_RECORD, "the disk is full"
+            order(made, 2)
+        else:
+            made.spoil()
+        deliver(made)
+        made.expire(time.monotonic_ns())
+        line.records.wait(1)
+    assert reasons(line) == [Reason.STALE_FRAME]
+
+
+def test_an_order_missed_for_want_of_a_record_may_be_given_again(line: Line) -> None:
+    with station(line) as made:
+        made.refusal = Reason.NO_RECORD, "the disk is full"
+        assert order(made, 7).reason is Reason.NO_RECORD
+        made.refusal = None
+        assert order(made, 7) == Ack()
+        deliver(made)
+        line.records.wait(1)
+    assert reasons(line) == [None]
+
+
+def test_a_picture_past_the_window_is_refused_even_while_the_clock_is_late(line: Line) -> None:
+    with station(line, window_ns=50 * MS) as made:
+        order(made, 1)
+        deliver(made, shot(time.monotonic_ns() + 300 * MS))
+        made.expire(time.monotonic_ns() + 300 * MS)
+        line.records.wait(1)
+    assert reasons(line) == [Reason.STALE_FRAME]
+
+
+def test_while_edged_stops_a_trigger_draws_no_number(line: Line) -> None:
+    with station(line) as made:
+        made.close()
+        assert order(made, 1).reason is Reason.SHUTDOWN
+        made.expire(time.monotonic_ns())
+        assert line.records.all == []
+        assert line.next_sequence("s1") == 1
+
+
+def test_what_a_stuck_unit_has_is_answered_at_the_end_and_its_caller_told() -> None:
+    loader = FakeLoader(open_gate=False)
+    told: list[Inspection] = []
+    with Line(loader) as line, station(line, kind="grpc") as made:
+        line.start()
+        made.order(Order("P", 1), time.monotonic_ns(), "grpc", told.append)
+        deliver(made)
+        made.close()
+        made.abandon()
+        made.expire(time.monotonic_ns())
+        line.records.wait(1)
+        loader.gate.set()
+    assert reasons(line)[0] is Reason.SHUTDOWN
+    assert len(told) == 1
+
+
 def test_a_camera_that_gives_nothing_or_only_old_pictures_is_told_apart(line: Line) -> None:
     with station(line) as made:
         old = shot()

@@ -27,7 +27,7 @@ class Said(Waiting):
         super().__init__()
         self.all: list[tuple[str, StationState, int]] = []
 
-    def __call__(self, station: str, word: str, state: StationState, code: int) -> None:
+    def __call__(self, station: str, word: str, state: StationState, code: int, model: str) -> None:
         with self.changed:
             self.all.append((word, state, code))
             self.changed.notify_all()
@@ -155,6 +155,29 @@ def test_commands_stop_start_and_change_the_recipe() -> None:
         assert made.recipes == ["other"]
         with pytest.raises(InvalidInput, match="'jump' is no command"):
             made.stations.command("s1", "jump")
+
+
+def test_after_the_answer_to_stop_nothing_is_taken_any_more() -> None:
+    with place() as made:
+        made.said.wait("ready", 0)
+        for number in range(1, 6):
+            made.stations.command("s1", "stop")
+            found = made.order(number).result(PATIENCE)
+            assert isinstance(found.outcome, NoVerdict)
+
+
+def test_a_station_whose_camera_has_its_own_trigger_is_ready_before_the_first_part() -> None:
+    with place("hardware") as made:
+        made.camera.stall()
+        made.said.wait("ready", 0)
+
+
+def test_a_station_says_busy_while_no_further_trigger_fits() -> None:
+    with place(waiting=1) as made:
+        made.said.wait("ready", 0)
+        made.camera.stall()
+        made.order(1)
+        made.said.wait("busy", 0)
 
 
 def test_a_stop_answers_whoever_still_waits() -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,6 +35,9 @@ _SECRET = re.compile(
 )
 
 
+LATENCIES = {"device": 0.1, "stream": 0.5, "file": 0.0}
+
+
 def without_secrets(source: str | int) -> str:
     """The source as it may be shown: no user, password or token of a URL or pipeline."""
     # Up to the last @ of the word: a password typed unescaped may itself hold @, : or /.
@@ -50,6 +53,8 @@ class OpenCvCamera:
     width, height: the size every picture must have; a V4L2 device is asked for it.
     fps: asked of a V4L2 device, which may choose the nearest it can.
     open_timeout, read_timeout: seconds, for streams.
+    latency: seconds from exposure to delivery at most, None = LATENCIES; a picture counts as taken
+        so much before it came, so that one of the part before is not taken for this one's.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class OpenCvCamera:
         fps: float | None,
         open_timeout: float,
         read_timeout: float,
+        latency: float | None = None,
     ) -> None:
         numbered = isinstance(source, str) and source.isdecimal()
         self._source = int(source) if numbered else source
@@ -71,6 +77,8 @@ class OpenCvCamera:
         self._open_timeout = open_timeout
         self._read_timeout = read_timeout
         self._shown = without_secrets(source)
+        kind = "device" if self._kind == "v4l2" else "file" if self.paced else "stream"
+        self._latency = LATENCIES[kind] if latency is None else latency
         self._capture: cv2.VideoCapture | None = None
         self._stop: threading.Event | None = None
         self._seen = 0
@@ -106,7 +114,7 @@ class OpenCvCamera:
         self._seen = 0
 
     def read(self) -> Picture | None:
-        """The next picture, stamped when it was grabbed; None when a file ends or `stop` is set.
+        """The next picture, stamped with its exposure; None when a file ends or `stop` is set.
 
         Raises CameraError when a live source delivers nothing within its time (the capture is
         dead then: close and open again) or delivers another size than was asked for.
@@ -117,7 +125,8 @@ class OpenCvCamera:
             return None
         try:
             grabbed = self._capture.grab()
-            captured_ns, captured_at = time.monotonic_ns(), datetime.now(timezone.utc)
+            captured_ns = time.monotonic_ns() - int(self._latency * 1e9)
+            captured_at = datetime.now(timezone.utc) - timedelta(seconds=self._latency)
             ok, image = self._capture.retrieve() if grabbed else (False, None)
         except cv2.error as error:
             reason = str(error).strip().splitlines()[0]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from edged.core.errors import InvalidInput, NotFound, WrongState
 from edged.core.names import TriggerKind
@@ -25,6 +26,7 @@ from edged.pipeline.station import Station
 
 log = logging.getLogger(__name__)
 
+Tell: TypeAlias = Callable[[str, str, StationState, int, str], None]
 WATCH_SECONDS = 0.25
 """So often the conditions are looked at; a trigger does not wait for it."""
 _E = StationEvent
@@ -34,13 +36,17 @@ _E = StationEvent
 class Conditions:
     """What a station needs, asked for on the clock's thread; each answers at once.
 
-    hosted: whether a model is there to judge. recipe: give it another model, or raise. keeps:
-    whether records can be kept, else why not.
+    hosted: whether a model is there to judge. model: which. recipe: give it another, or raise.
+    keeps: whether records can be kept, else why not. halt: remember that it was told to stop, or
+    to start. halted: what was remembered.
     """
 
     hosted: Callable[[], bool]
     recipe: Callable[[str], str]
     keeps: Callable[[], str] = lambda: ""
+    model: Callable[[], str] = lambda: ""
+    halt: Callable[[bool], None] = lambda _: None
+    halted: bool = False
 
 
 @dataclass(slots=True)
@@ -52,7 +58,7 @@ class _Place:
     interval: float = 0.0
     halted: bool = False
     state: StationState = StationState.PREOPERATIONAL
-    said: tuple[str, int] = ("", -1)
+    said: tuple[str, int, str] = ("", -1, "")
     next_order: float = 0.0
     orders: int = 0
     name: str = field(init=False)
@@ -72,14 +78,15 @@ class Stations:
         self._watch_at = 0.0
         self._places: dict[str, _Place] = {}
         self._worker: Worker | None = None
-        self._tell: Callable[[str, str, StationState, int], None] = lambda *_: None
+        self._tell: Tell = lambda *_: None
 
     def add(self, station: Station, conditions: Conditions, interval: float = 0.0) -> None:
         """One more station; interval: seconds between the orders that it gives itself."""
-        self._places[station.rules.name] = _Place(station, conditions, interval)
+        place = _Place(station, conditions, interval, conditions.halted)
+        self._places[station.rules.name] = place
 
-    def start(self, tell: Callable[[str, str, StationState, int], None] | None = None) -> None:
-        """Start the clock; `tell` hears (station, word, state, reason code) when they change."""
+    def start(self, tell: Tell | None = None) -> None:
+        """Start the clock; `tell` hears (station, word, state, reason code, model), if new."""
         self._tell = tell or self._tell
         self._worker = self._crew.start("stations", self._run)
 
@@ -130,6 +137,7 @@ class Stations:
         if word == "recipe":
             text = place.conditions.recipe(model)
         elif word in ("start", "stop"):
+            place.conditions.halt(word == "stop")
             place.halted = word == "stop"
             if place.halted:
                 place.station.refusal = Reason.HALTED, "the station was told to stop"
@@ -201,10 +209,10 @@ class Stations:
         word = WORDS[place.state]
         if word == "ready" and station.in_hand >= station.rules.waiting:
             word = "busy" if not station.each else word
-        said = word, refusal[0].code if refusal else 0
-        if said != place.said:
-            place.said = said
-            self._tell(place.name, word, place.state, said[1])
+        code, model = refusal[0].code if refusal else 0, place.conditions.model()
+        if (word, code, model) != place.said:
+            place.said = word, code, model
+            self._tell(place.name, word, place.state, code, model)
 
     def _refusal(self, place: _Place) -> tuple[Reason, str] | None:
         if place.halted:

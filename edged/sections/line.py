@@ -63,6 +63,12 @@ class OpenCvCamera(Camera):
     fps: float | None = Field(default=None, gt=0, le=1000)
     open_timeout: Seconds = 5.0
     read_timeout: Seconds = 2.0
+    """Without a picture for so long it is lost; above the longest pause of a triggered camera."""
+    latency: float | None = Field(default=None, ge=0, le=10, allow_inf_nan=False)
+    """Seconds from exposure to delivery at most; a picture counts as taken so much earlier.
+
+    None: 0.1 for a device, 0.5 for a network stream, 0 for a file.
+    """
 
     @property
     def patience(self) -> float:

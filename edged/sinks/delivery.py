@@ -233,6 +233,9 @@ class Writer:
         Whether everything is on disk now.
         """
         self._unwritten += messages
+        owed, self._replay.owed = self._replay.owed, []
+        for appended in owed:
+            self._count(appended)
         with self._lock:
             confirmed, self._confirmed = self._confirmed, {}
         for topic, up_to in confirmed.items():

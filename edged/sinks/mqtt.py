@@ -136,9 +136,11 @@ class MqttSink:
         self._states[f"{self._config.prefix}/state"] = {"st": word}
         self._inbox.wake()
 
-    def set_station(self, station: str, word: str, state: StationState, code: int) -> None:
+    def set_station(
+        self, station: str, word: str, state: StationState, code: int, model: str = ""
+    ) -> None:
         """What a station's `.../state` says from now on; see core/stations.py."""
-        fields = {"st": word, "op": state.value, "code": code}
+        fields = {"st": word, "op": state.value, "code": code, "model": model}
         self._states[self._lane(station).topic("state")] = fields
         self._inbox.wake()
 
@@ -191,13 +193,18 @@ class MqttSink:
 
         So a PLC never acts on an OK of which there is no record.
         """
-        moment = time.monotonic_ns()
-        messages = [
-            m.without_ok(Reason.TIMEOUT) if 0 < m.deadline_ns <= moment else m
-            for m in self._inbox.take()
-        ]
+        messages = [self._in_time(message) for message in self._inbox.take()]
         safe = self._writer.write(messages, now)
         self._courier.results(messages, link, now, safe)
+
+    def _in_time(self, message: Message) -> Message:
+        """An OK whose deadline has come is none, in its record either."""
+        if not 0 < message.deadline_ns <= time.monotonic_ns():
+            return message
+        kept = message.without_ok(Reason.TIMEOUT)
+        if kept is not message:
+            self._observer.deadline_missed(message.station)
+        return kept
 
     def _attend(self, dialler: Dialler[PahoLink], now: float, stopping: bool) -> None:
         link = dialler.link

@@ -82,6 +82,8 @@ class Replay:
         self._complete = False
         self._unread = False
         self._waits = False
+        self.owed: list[Appended] = []
+        """What was let go of on the way, and not told yet."""
 
     def await_confirmations(self, topics: Collection[str]) -> None:
         """Their receivers confirm; called before the first record."""
@@ -221,7 +223,7 @@ class Replay:
             if hold.probe or hold.until > now:
                 continue
             if self._done:
-                self._outbox.acknowledge(self._done)
+                self.owed.append(self._outbox.acknowledge(self._done))
                 self._done.clear()
             row = self._outbox.first(topic, hold.first)
             if row is None or row.seq in self._out:

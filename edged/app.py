@@ -251,9 +251,14 @@ class App:
             Behind(wanted, state, state / PLANS),
         )
 
+    def _wanted(self) -> list[str]:
+        """The models that are to run from the start."""
+        chosen = self._line.recipes if self._line is not None else set()
+        return [m.name for m in self._config.models if m.autostart or m.name in chosen]
+
     def _start_models(self, host: Host) -> None:
         """Wait for all; one that fails is no reason to stop the lines of the others."""
-        names = [m.name for m in self._config.models if m.autostart]
+        names = self._wanted()
         for name in names:
             host.start(name)
         seen = self._settled(host, names)
@@ -275,7 +280,7 @@ class App:
 
     def _revive(self, host: Host) -> None:
         """Start again what should run and has been failed for REVIVE_SECONDS."""
-        wanted = {m.name for m in self._config.models if m.autostart}
+        wanted = self._wanted()
         for model in host.models():
             if model.name not in wanted or model.status is not ModelStatus.HOSTING_FAILED:
                 self._failed_since.pop(model.name, None)

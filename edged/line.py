@@ -125,6 +125,8 @@ class Line:
     def __init__(self, config: Config, host: Host, crew: Crew, observer: Observer) -> None:
         self.stations = Stations(crew, observer)
         self.captures: list[Capture] = []
+        self.recipes: set[str] = set()
+        """Models that a command chose before the last stop; they must be started, too."""
         self._config = config
         self._host = host
         self._crew = crew
@@ -145,6 +147,8 @@ class Line:
         memory = Memory(self._config.state_dir / MEMORY)
         for config in self._config.all_stations:
             judge = Judge(self._host, config, memory)
+            if config.model is not None and judge.model() != config.model:
+                self.recipes.add(judge.model())
             station = Station(
                 _rules(config),
                 judge.offer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from edged import imaging
 from edged.core.errors import NotFound, SinkError
 from edged.core.types import NO_IMAGE
 from edged.sinks import archive as room
+from edged.sinks.journal import JournalFile
 from edged.sinks.reading import JOURNAL, PICTURES, ArchiveReader
 from tests.archive_box import GOOD, NONE, archive, files, image_of, inspection, triggered
 from tests.broker import wait_until
@@ -207,6 +210,31 @@ def test_a_damaged_journal_is_moved_aside_with_its_pictures(tmp_path: Path) -> N
     assert len(list((folder / "damaged-1" / PICTURES).rglob("*.png"))) == 1
 
 
+def test_an_archive_that_could_not_be_replaced_is_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a"
+    rows = JournalFile(folder)
+    rows.open()
+    rows.close()
+    (folder / JOURNAL).write_bytes(b"rubbish" * 1000)
+    make = Path.mkdir
+
+    def full(path: Path, *arguments: Any, **named: Any) -> None:
+        """A disk without room for a folder, which no machine here has."""
+        if path.name.startswith("damaged-"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        make(path, *arguments, **named)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "mkdir", full)
+        with pytest.raises(SinkError, match="cannot be replaced"):
+            rows.open()
+    assert rows.append([]) == []
+    assert (folder / "damaged-1" / JOURNAL).exists()
+    rows.close()
+
+
 def test_a_journal_that_is_missing_does_not_cost_its_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     with archive(folder) as (made, heard):
@@ -273,6 +301,7 @@ def test_a_second_process_reads_while_the_first_writes(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.archive_box import archive, inspection
 with archive(Path(sys.argv[1])) as (made, heard):
     made.subscribe(lambda entries: print(entries[-1].position, flush=True))

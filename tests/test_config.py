@@ -412,6 +412,11 @@ model = "m"
         ('models = ["x"]', "no model is called 'x'"),
         ('project = "p"', "give either a model or a project"),
         ('topic = "a b"', "topic: String should match pattern"),
+        ('topic = "edged"', "'edged' is used twice: choose another topic or name"),
+        (
+            'topic = "edged/s2"\n[[cameras]]\nname = "s2"\nkind = "simulated"\nmodel = "m"',
+            "'edged/s2' is used twice: choose another topic or name",
+        ),
         ("deadlin = 1", "unknown key; did you mean 'deadline'?"),
         (
             '[[stations]]\nname = "s2"\ncamera = "cam"\nmodel = "m"',

@@ -89,6 +89,12 @@ def test_a_line_is_triggered_gets_another_recipe_and_is_stopped(folder: Path, pa
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait(30) == 0
         offline = plc.wait_state("offline")
+        with subprocess.Popen(
+            [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
+        ) as again:
+            assert wait_until(lambda: plc.got("state")[-1]["st"] == "ready", 60.0)
+            assert plc.got("state")[-1]["model"] == "other", "a restart undoes no recipe"
+            again.terminate()
         results = plc.got("result")
     assert (first["model"]["name"], second["model"]["name"]) == ("flange", "other")
     assert [(r["seq"], r["part"], r["ok"], r["eval"]) for r in results] == [

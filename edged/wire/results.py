@@ -121,7 +121,7 @@ def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
     ok cannot be 1; t_ms capture to decision; ts capture in milliseconds since 1970; sim 1 when
     simulated; rec with a trigger: seq as in `full`.
 
-    withheld: why the verdict must not be acted on, found after it was made.
+    withheld: why the verdict must not be acted on, found after it was made: there is none then.
     """
     frame, outcome = inspection.frame, inspection.outcome
     trigger = _order_of(inspection)
@@ -129,8 +129,8 @@ def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
     if trigger is not None:
         record["part"] = trigger.part
     record["ok"] = int(inspection.ok and withheld is None)
-    record["st"] = result_state(inspection)
-    record["eval"] = evaluation(inspection)
+    record["st"] = FAILED if withheld else result_state(inspection)
+    record["eval"] = NOT_DECIDABLE if withheld else evaluation(inspection)
     record["score"] = round(outcome.score * 10000) if isinstance(outcome, Verdict) else 0
     record["thr"] = round(outcome.threshold * 10000) if isinstance(outcome, Verdict) else 0
     record["code"] = withheld.code if withheld is not None else inspection.code
@@ -161,8 +161,8 @@ def packed(
         inspection.ok and withheld is None,
         withheld.code if withheld is not None else inspection.code,
         result_number(inspection) % 2**32,
-        result_state(inspection),
-        evaluation(inspection),
+        FAILED if withheld else result_state(inspection),
+        NOT_DECIDABLE if withheld else evaluation(inspection),
         frame.simulated,
         0,
         _milliseconds(inspection) % 2**32,

@@ -20,7 +20,7 @@ from edged.agent.calls import Calls, outcome
 from edged.agent.results import SCAN, ResultsStream, Watcher
 from edged.core.errors import Busy, DeadlineExceeded, InvalidInput, NotConfigured
 from edged.core.protocols import Entry, Journal, Label, Labels, Stations
-from edged.core.types import Order
+from edged.core.types import Order, Reason
 from edged.wire import proto
 from edged.wire.pb import results_pb2 as pb
 
@@ -31,6 +31,8 @@ MAX_NAMES = 1024
 """Stations that a request may name."""
 ANSWER_SECONDS = 0.01
 """Of a caller's deadline, kept for the way of the answer."""
+RECORD_SECONDS = 1.0
+"""For the record to be on disk, before an OK is none."""
 LONGEST_SECONDS = 3600.0
 """A call's deadline further away is none of the part's."""
 USUAL_PAGE, LARGEST_PAGE = 100, 1000
@@ -89,15 +91,22 @@ class InspectionsService:
     async def inspect(self, request: pb.InspectRequest, context: Any) -> pb.Inspection:
         """Trigger a station and wait for the part's one inspection.
 
-        Answers at once, before the record is in the journal: the caller has it, and a deadline.
-        Raises what `Stations.inspect` raises, InvalidInput, NotConfigured.
+        With a journal the answer comes when the record is on disk; if that takes too long, it is no
+        OK (`no_record`). Raises what `Stations.inspect` raises, InvalidInput, NotConfigured.
         """
         received_ns = time.monotonic_ns()
         if self._stations is None:
             raise NotConfigured(_NO_STATION)
         order = _order(request, context.time_remaining())
         waited = self._stations.inspect(request.station, order, received_ns)
-        return proto.inspection(await outcome(waited))
+        inspection = await outcome(waited)
+        answer = proto.inspection(inspection)
+        if self._results.journal is not None:
+            left = context.time_remaining()
+            most = RECORD_SECONDS if left is None else min(RECORD_SECONDS, left - ANSWER_SECONDS)
+            if not await self._results.recorded(inspection.id, most) and answer.ok:
+                answer.ok, answer.code = False, Reason.NO_RECORD.code
+        return answer
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
         """Write the records after `since`, then live ones, until closed.

@@ -40,6 +40,7 @@ class Kept(NamedTuple):
     position: int
     station: str
     data: bytes
+    id: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +86,8 @@ class ResultsStream:
         self._waking = False
         self._watchers: set[Watcher] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._awaited: dict[str, asyncio.Event] = {}
+        """Of inspections whose callers wait until they are on disk."""
 
     def start(self) -> None:
         """Hear of what the journal makes durable; watchers come in through the doors."""
@@ -132,6 +135,23 @@ class ResultsStream:
             self._watchers.discard(watcher)
         if watcher.missed:
             log.warning("a watcher of the results was too slow: %d passed it by", watcher.missed)
+
+    async def recorded(self, id: str, seconds: float) -> bool:
+        """Wait until the journal has an inspection on disk; whether it has in time. Loop thread."""
+        event = asyncio.Event()
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._ring.has(id):
+                return True
+            self._awaited[id] = event
+        try:
+            await asyncio.wait_for(event.wait(), max(0.0, seconds))
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            with self._lock:
+                self._awaited.pop(id, None)
+        return True
 
     def place(self, since: int, run: str) -> int:
         """The position to go on from without a journal, for a client that has seen `since`."""
@@ -185,11 +205,17 @@ class ResultsStream:
             except ValueError as error:
                 log.error("an inspection is left out of the stream: %s", error)
                 continue
-            kept.append(Kept(entry.position, message.station, message.SerializeToString()))
+            data = message.SerializeToString()
+            kept.append(Kept(entry.position, message.station, data, message.id))
         with self._lock:
             for one in kept:
                 self._ring.add(one)
+            awaited = [self._awaited.pop(k.id) for k in kept if k.id in self._awaited]
             wake = self._wants_wake()
+        if self._loop is not None:
+            for event in awaited:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(event.set)
         if wake:
             self._call_loop()
 
@@ -226,6 +252,11 @@ class _Ring:
 
     def __getitem__(self, index: int) -> Kept:
         return self._slots[(self._first + index) % len(self._slots)]
+
+    def has(self, id: str) -> bool:
+        """Whether it is among the newest; who asks has only just heard of it."""
+        newest = range(len(self), max(0, len(self) - SCAN), -1)
+        return any(self[index - 1].id == id for index in newest)
 
     @property
     def oldest(self) -> int:

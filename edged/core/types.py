@@ -11,7 +11,7 @@ immune to clock steps); `captured_at` is UTC wall time, for people and records.
 from __future__ import annotations
 
 import enum
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -250,7 +250,7 @@ class Timing:
 
 def new_id() -> str:
     """An id for one inspection, unique everywhere: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)

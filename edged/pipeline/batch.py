@@ -17,7 +17,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import replace
 
 from edged.core.errors import Busy, ShuttingDown
 from edged.core.observer import Observer
@@ -44,7 +43,9 @@ class Batcher:
             if len(self._jobs) >= self._capacity:
                 evicted = self._victim(job)
                 self._jobs.remove(evicted)
-            self._jobs.append(replace(job, queued_ns=time.monotonic_ns()))
+            now = time.monotonic_ns()
+            seated = Job(job.frame, job.reply, job.sheddable, job.deadline_ns, now)
+            self._jobs.append(seated)
             self._changed.notify()
         if evicted is not None:
             self.drop(evicted, Reason.SUPERSEDED, "a newer frame took its place in the full queue")

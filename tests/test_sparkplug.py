@@ -342,6 +342,122 @@ def test_a_part_without_a_verdict_has_every_value() -> None:
     assert (found["Inspection/Ok"], found["Inspection/Code"]) == (False, Reason.TIMEOUT.code)
 
 
+def numbers(host: Subscriber, kind: str) -> list[int]:
+    return [m.metric("bdSeq").long_value for m in heard(host) if m.kind == kind]
+
+
+def test_bd_seq_counts_connects_and_not_tries_to_get_through(tmp_path: Path) -> None:
+    with Mosquitto(started=False) as broker:
+        with node(tmp_path, broker.port) as sink:
+            dialler = sink._dialler
+            assert dialler is not None
+            assert wait_until(lambda: dialler._failures >= 3, 20.0)
+            broker.start()
+            with Subscriber(broker.port, TOPICS) as host:
+
+                def born() -> bool:
+                    command(broker.port, "spBv1.0/plant1/NCMD/box7", WISH)
+                    return bool(numbers(host, "NBIRTH"))
+
+                assert wait_until(born, 20.0)
+                found = numbers(host, "NBIRTH")[0]
+    assert found == 0, "tck-id-topics-nbirth-bdseq-increment"
+
+
+def test_a_word_of_the_primary_host_from_before_its_end_starts_nothing(tmp_path: Path) -> None:
+    topic = "spBv1.0/STATE/scada"
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        command(broker.port, topic, state(True, 2000), retain=True)
+        with node(tmp_path, broker.port, primary_host="scada") as sink:
+            wait(host, "NBIRTH")
+            command(broker.port, topic, state(False, 3000))  # the broker still keeps the older one
+            wait(host, "NDEATH")
+            assert wait_until(lambda: sink._dialler is not None and sink._dialler.link is not None)
+            assert not wait_until(lambda: len(numbers(host, "NBIRTH")) > 1, 2.0), (
+                "tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp"
+            )
+            command(broker.port, topic, state(True, 4000), retain=True)
+            wait(host, "NBIRTH", 2)
+
+
+def test_without_history_nothing_is_lost_while_a_host_listens(tmp_path: Path) -> None:
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        with node(tmp_path, broker.port, history=0) as sink:
+            sink.set_alive("s2", True)
+            wait(host, "DBIRTH", 2)
+            for number in range(1, 21):
+                sink.accept(part(number, "s1"))
+                sink.accept(part(number, "s2"))
+            wait(host, "DDATA", 40)
+
+
+def test_what_the_broker_answers_is_not_kept(tmp_path: Path) -> None:
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        with node(tmp_path, broker.port) as sink:
+            wait(host, "DBIRTH")
+            for number in range(1, 301):
+                sink.accept(part(number))
+            wait(host, "DDATA", 300)
+            link = sink._dialler and sink._dialler.link
+            assert link is not None
+            assert wait_until(lambda: not link.answers)
+
+
+def test_aliases_of_two_devices_differ(tmp_path: Path) -> None:
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        with node(tmp_path, broker.port) as sink:
+            sink.set_alive("s2", True)
+            births = [*wait(host, "NBIRTH"), *wait(host, "DBIRTH", 2)]
+    assert {birth.device for birth in births} == {"", "s1", "s2"}
+    aliases = [m.alias for b in births for m in b.payload.metrics if m.HasField("alias")]
+    assert len(aliases) == len(set(aliases)), "tck-id-payloads-alias-uniqueness"
+
+
+def test_the_newest_of_an_outage_are_sent_as_history_after_the_births(tmp_path: Path) -> None:
+    topic = "spBv1.0/STATE/scada"
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        with node(tmp_path, broker.port, primary_host="scada", history=10) as sink:
+            for number in range(1, 31):
+                sink.accept(part(number))
+                assert wait_until(lambda: not sink._inbox._queue)
+            command(broker.port, topic, state(True, 1))
+            wait(host, "DDATA", 10)
+    seen = [m for m in heard(host) if m.kind == "DDATA"]
+    index = next(m.alias for m in wait(host, "DBIRTH")[0].payload.metrics if "Seq" in m.name)
+    order = [x.long_value for m in seen for x in m.payload.metrics if x.alias == index]
+    assert order == list(range(21, 31))
+    assert all(x.is_historical for m in seen for x in m.payload.metrics)
+
+
+def test_many_wishes_for_a_rebirth_are_one(tmp_path: Path) -> None:
+    with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
+        with node(tmp_path, broker.port) as sink:
+            wait(host, "DBIRTH")
+            for _ in range(20):
+                command(broker.port, "spBv1.0/plant1/NCMD/box7", WISH)
+            wait(host, "DBIRTH", 2)
+            sink.accept(part(1))
+            wait(host, "DDATA")
+    assert len(numbers(host, "NBIRTH")) <= 3
+
+
+def test_the_will_is_not_retained(tmp_path: Path) -> None:
+    with Mosquitto() as broker:
+        with Subscriber(broker.port, TOPICS) as host:
+            arguments = [str(tmp_path), str(broker.port)]
+            with subprocess.Popen(
+                [sys.executable, "-m", "tests.test_sparkplug", *arguments],
+                cwd=Path(__file__).parents[1],
+            ) as process:
+                wait(host, "NBIRTH", 1, 30.0)
+                process.kill()
+            wait(host, "NDEATH")
+        with Subscriber(broker.port, TOPICS, "end") as late:
+            command(broker.port, "end", b"")
+            late.wait_for(1, topic="end")  # what is retained would have come before it
+            assert late.of("box7") == [], "tck-id-payloads-ndeath-will-message-retain"
+
+
 if __name__ == "__main__":
     with node(Path(sys.argv[1]), int(sys.argv[2])):
         threading.Event().wait()

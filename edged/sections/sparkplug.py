@@ -15,7 +15,8 @@ class SparkplugConfig(Section):
     """The box as an edge node, each station as a device; the broker is that of `[mqtt]`."""
 
     group: Id = "edged"
-    node: Id = "box"
+    node: Id
+    """Of this box alone: two nodes of one name at a broker take each other for dead."""
     primary_host: Id | None = None
     """Births and data wait until this host application says that it is online."""
     history: int = Field(default=1000, ge=0, le=100_000)

@@ -71,6 +71,8 @@ class PahoLink:
     def __init__(self, config: MqttConfig, access: Access, five: bool, will: Will) -> None:
         self.five = five
         self.dialled = False
+        self.greeted = False
+        """CONNECT has been sent, with the will in it."""
         self.since = 0.0
         self.up = False
         self.lost = ""
@@ -120,6 +122,7 @@ class PahoLink:
         """Resolve, connect, shake hands, send CONNECT. The dialling thread; may take seconds."""
         try:
             self._client.reconnect()
+            self.greeted = True
         except (OSError, ValueError) as error:
             self.lost = f"cannot connect: {error}"
         self.since = time.monotonic()

@@ -87,7 +87,11 @@ class SparkplugSink:
         self._born: dict[str, bool] = {}
         """The devices that have had their birth on this connection; empty before the node's."""
         self._bd_seq = -1
+        self._greeting: PahoLink | None = None
+        """The newest connection, which has the present bdSeq in its will."""
         self._host: HostState | None = None
+        self._host_at = 0
+        """The newest timestamp of the primary host; what is older says nothing, also later."""
         self._birth_at = 0.0
         self._wanted = False
         self._complained = False
@@ -107,9 +111,12 @@ class SparkplugSink:
 
         def link(five: bool) -> PahoLink:
             speaks = five if config.version == "auto" else config.version == "5"
-            death = self._node.death(self._next_bd_seq(), _now_ms())
+            if self._greeting is None or self._greeting.greeted:
+                self._next_bd_seq()  # one more for each CONNECT, not for each try to get through
+            death = self._node.death(self._bd_seq, _now_ms())
             will = Will(self._node.topic("NDEATH"), death, qos=1, retain=False)
-            return PahoLink(config, access, speaks, will)
+            self._greeting = PahoLink(config, access, speaks, will)
+            return self._greeting
 
         self._dialler = Dialler(
             f"{config.host}:{config.port}",
@@ -202,8 +209,13 @@ class SparkplugSink:
     def _state_topic(self) -> str:
         return f"{sparkplug.NAMESPACE}/STATE/{self._options.primary_host}"
 
+    @property
+    def _heeded(self) -> bool:
+        """Whether the primary host, if one is named, is there to listen."""
+        return self._options.primary_host is None or bool(self._host and self._host.online)
+
     def _speak(self, link: PahoLink, now: float) -> None:
-        if self._options.primary_host is not None and not (self._host and self._host.online):
+        if not self._heeded:
             return
         if self._wanted and now >= self._birth_at:
             self._wanted, self._birth_at = False, now + _REBIRTH_SECONDS
@@ -235,7 +247,7 @@ class SparkplugSink:
 
     def _rest(self, dialler: Dialler[PahoLink], now: float) -> None:
         until = min(now + 1.0, dialler.due)
-        if self._wanted and dialler.link is not None:
+        if self._wanted and self._heeded and dialler.link is not None:
             until = min(until, self._birth_at)
         until = max(until, now + _TICK_SECONDS)
         asleep = self._inbox.rest()
@@ -263,10 +275,9 @@ class SparkplugSink:
 
     def _heed(self, link: PahoLink, state: HostState) -> None:
         """The primary host came or went; a word older than the last one says nothing."""
-        before = self._host
-        if before is not None and state.timestamp < before.timestamp:
+        if state.timestamp < self._host_at:
             return
-        self._host = state
+        before, self._host, self._host_at = self._host, state, state.timestamp
         if before is not None and before.online and not state.online:
             self._farewell(link)
             link.lost = f"the primary host {self._options.primary_host} is offline"
@@ -290,13 +301,12 @@ class SparkplugSink:
             self._complained = True
             log.warning("Sparkplug: a message is not taken (said once): %s", words)
 
-    def _next_bd_seq(self) -> int:
+    def _next_bd_seq(self) -> None:
         self._bd_seq = (self._bd_seq + 1) % 256
         try:
             durable.replace(self._path, f"{self._bd_seq}\n".encode())
         except OSError as error:  # it counts on in memory; only a restart would begin again
             log.warning("Sparkplug: bdSeq cannot be kept in %s (%s)", self._path, error.strerror)
-        return self._bd_seq
 
     def _read_bd_seq(self) -> int:
         try:

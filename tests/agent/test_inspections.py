@@ -11,10 +11,11 @@ import pytest
 
 from edged.agent.inspections import CHUNK_BYTES, MAX_PICTURES
 from edged.agent.results import SCAN
-from edged.core.protocols import Label
-from edged.core.types import Order
+from edged.core.protocols import Entry, Label
+from edged.core.types import Order, Reason
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc as pb_grpc
+from edged.wire.results import full
 from tests.agent.box import Box, channel, refused
 from tests.agent.fake_line import FakeJournal, FakeLabels, FakeStations
 from tests.broker import wait_until
@@ -54,6 +55,24 @@ def test_a_triggered_part_is_answered_with_its_one_inspection(tmp_path: Path) ->
         assert (answer.engine, answer.position) == ("fake", 0)
         with refused(grpc.StatusCode.FAILED_PRECONDITION, "came before"):
             stub.Inspect(order())
+
+
+def test_an_ok_is_given_when_it_is_on_disk_and_is_none_when_the_disk_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    stations, journal = FakeStations(), FakeJournal()
+    with opened(tmp_path, stations, journal) as (_, stub):
+        silent = stub.Inspect(order())
+        assert (silent.ok, silent.code) == (False, Reason.NO_RECORD.code)
+        stations.hold = True
+        call = stub.Inspect.future(order(sequence=4))
+        assert wait_until(lambda: len(stations.futures) == 2)
+        made = stations.judged(Order("P-1", 4), 1)
+        stations.futures[1].set_result(made)
+        for tell in journal.callbacks:
+            tell([Entry(1, full(made))])
+        answer = call.result(10)
+    assert (answer.id, answer.ok, answer.code) == (made.id, True, 0)
 
 
 def test_the_calls_deadline_is_the_parts_and_none_leaves_the_stations(tmp_path: Path) -> None:

@@ -9,92 +9,17 @@ import json
 import random
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edged.config import MqttConfig, SparkplugConfig
-from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Trigger, Verdict
-from edged.core.workers import Crew, Deadline
-from edged.sinks.sparkplug import SparkplugSink
+from edged.core.types import Inspection, NoVerdict, Reason, Timing
 from edged.wire import sparkplug
 from edged.wire.pb import sparkplug_b_pb2 as pb
 from tests.broker import Mosquitto, Subscriber, wait_until
-from tests.fakes import Ears
-
-TOPICS = "spBv1.0/#"
-WISH = pb.Payload(
-    metrics=[pb.Metric(name="Node Control/Rebirth", boolean_value=True)]
-).SerializeToString()
-
-
-class Message(NamedTuple):
-    """One Sparkplug message as a host sees it."""
-
-    kind: str
-    device: str
-    payload: Any
-    qos: int
-    retained: bool
-
-    def metric(self, name: str) -> Any:
-        return next(m for m in self.payload.metrics if m.name == name)
-
-
-def heard(host: Subscriber) -> list[Message]:
-    found = []
-    for message in list(host.messages):
-        parts = message.topic.split("/")
-        if parts[1] == "STATE" or parts[2] == "NCMD":
-            continue
-        assert parts[1] == "plant1", "tck-id-topic-structure-namespace-valid-group-id"
-        payload = pb.Payload.FromString(message.payload)
-        device = parts[4] if len(parts) > 4 else ""
-        found.append(Message(parts[2], device, payload, message.qos, message.retained))
-    return found
-
-
-def wait(host: Subscriber, kind: str, count: int = 1, seconds: float = 15.0) -> list[Message]:
-    """The messages of a kind, once there are so many."""
-    of = lambda: [m for m in heard(host) if m.kind == kind]  # noqa: E731
-    if not wait_until(lambda: len(of()) >= count, seconds):
-        pytest.fail(f"{len(of())} of {count} {kind}; heard {[m.kind for m in heard(host)]}")
-    return of()
-
-
-def part(number: int, device: str = "s1", good: bool = True) -> Inspection:
-    now = datetime.now(timezone.utc)
-    trigger = Trigger(f"P-{number}", number, 1, kind="mqtt")
-    image = np.zeros((2, 2, 3), np.uint8)
-    frame = Frame(device, number, 1, now, image, trigger)
-    outcome = Verdict(not good, 0.9, 0.1 if good else 0.9, 0.5)
-    return Inspection(frame, None, outcome, Timing(1))
-
-
-@contextmanager
-def node(folder: Path, port: int, **options: Any) -> Iterator[SparkplugSink]:
-    """The sink with stations s1 and s2, of which s1 is alive."""
-    folder.mkdir(exist_ok=True)
-    ears = Ears()
-    crew = Crew(ears.worker_crashed)
-    chosen = SparkplugConfig(group="plant1", node="box7", **options)
-    config = MqttConfig(port=port, keepalive=2)
-    sink = SparkplugSink(config, chosen, ["s1", "s2"], folder, crew, ears, Deadline())
-    sink.start()
-    sink.set_alive("s1", True)
-    try:
-        yield sink
-    finally:
-        sink.close()
-    assert ears.crashed == []
+from tests.sparkplug_host import TOPICS, WISH, command, heard, node, part, wait
 
 
 def test_births_come_first_whole_and_in_order(tmp_path: Path) -> None:
@@ -189,7 +114,7 @@ def test_kill_9_says_ndeath_by_the_will_with_the_birth_s_bd_seq(tmp_path: Path) 
     with Mosquitto() as broker, Subscriber(broker.port, TOPICS) as host:
         arguments = [str(tmp_path), str(broker.port)]
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.test_sparkplug", *arguments],
+            [sys.executable, "-m", "tests.sparkplug_host", *arguments],
             cwd=Path(__file__).parents[1],
         ) as process:
             (birth,) = wait(host, "NBIRTH", 1, 30.0)
@@ -206,16 +131,6 @@ def test_a_clean_end_says_ndeath_itself(tmp_path: Path) -> None:
         (death,) = wait(host, "NDEATH")
         assert death.metric("bdSeq").long_value == 0
     # tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath
-
-
-def command(port: int, topic: str, payload: bytes, retain: bool = False) -> None:
-    """A host publishes."""
-    client = paho.Client(CallbackAPIVersion.VERSION2)
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    client.publish(topic, payload, 1, retain).wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
 
 
 def test_a_rebirth_is_a_whole_birth_with_the_same_bd_seq_and_the_last_values(
@@ -446,7 +361,7 @@ def test_the_will_is_not_retained(tmp_path: Path) -> None:
         with Subscriber(broker.port, TOPICS) as host:
             arguments = [str(tmp_path), str(broker.port)]
             with subprocess.Popen(
-                [sys.executable, "-m", "tests.test_sparkplug", *arguments],
+                [sys.executable, "-m", "tests.sparkplug_host", *arguments],
                 cwd=Path(__file__).parents[1],
             ) as process:
                 wait(host, "NBIRTH", 1, 30.0)
@@ -456,8 +371,3 @@ def test_the_will_is_not_retained(tmp_path: Path) -> None:
             command(broker.port, "end", b"")
             late.wait_for(1, topic="end")  # what is retained would have come before it
             assert late.of("box7") == [], "tck-id-payloads-ndeath-will-message-retain"
-
-
-if __name__ == "__main__":
-    with node(Path(sys.argv[1]), int(sys.argv[2])):
-        threading.Event().wait()

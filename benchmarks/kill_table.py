@@ -24,99 +24,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paho.mqtt.client as paho
+from kill_daemon import CAMERAS, ROOT, Daemon
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edged.config import MqttConfig
-from edged.core.observer import Observer
-from edged.core.types import Frame, Inspection, Timing, Verdict
-from edged.core.workers import Crew, Deadline
 from edged.sinks.courier import EXPIRY_SECONDS
-from edged.sinks.mqtt import MqttSink
-from edged.sinks.outbox import Outbox
 
-ROOT = Path(__file__).parents[1]
-RATE = 200.0
-CAMERAS = ("cam1", "cam2")
 YEAR = 365 * 86_400
 LIFE = 100_000
 _PAUSE = threading.Event()
-
-
-class Safe(Observer):
-    """Tells on standard output how many records are on disk or with the broker."""
-
-    def __init__(self, before: int) -> None:
-        self.taken = 0
-        self._before = before
-
-    def sink_delivered(self, sink: str, reason: str) -> None:
-        """Count what the broker has."""
-        self.taken += reason == "success"
-
-    def sink_backlog(self, sink: str, rows: int) -> None:
-        """Tell. In-memory ones are only in it while the disk refuses, and the pump waits then."""
-        print(rows + self.taken - self._before, flush=True)
-
-
-def publish(host: str, port: int, outbox: str, first: int, last: int) -> None:
-    """The daemon's part: inspections `first` to `last`, then life until it is killed."""
-    os.environ.pop("LD_PRELOAD", None)
-    config = MqttConfig(
-        host=host, port=port, plaintext=True, keepalive=2, replay_rate=500, max_days=1
-    )
-    left = Outbox(Path(outbox))
-    left.open()
-    safe = Safe(left.count)
-    left.close()
-    sink = MqttSink(config, Path(outbox), Crew(), safe, Deadline())
-    sink.start()
-    picture = np.zeros((1, 1, 3), np.uint8)
-    begun = time.monotonic()
-    for number in range(first, last + 1):
-        _PAUSE.wait(max(0.0, begun + (number - first) / RATE - time.monotonic()))
-        source = CAMERAS[number % 2]
-        now = datetime.now(timezone.utc)
-        frame = Frame(source, number, time.monotonic_ns(), now, picture, simulated=True)
-        part = Inspection(frame, None, Verdict(False, 0.9, 0.1, 0.5), Timing(time.monotonic_ns()))
-        while True:
-            try:
-                sink.accept(part)
-                break
-            except Exception as error:
-                print(error, file=sys.stderr, flush=True)
-    sys.stdin.read()
-
-
-class Daemon:
-    """That process, and what it told last."""
-
-    def __init__(self, command: list[str], env: dict[str, str]) -> None:
-        self.told = 0
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def kill(self) -> None:
-        """SIGKILL; `told` is its last word then."""
-        self._process.kill()
-        self._process.wait(10)
-        self._reader.join(5)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        for line in self._process.stdout:
-            self.told = max(self.told, int(line))
 
 
 @dataclass
@@ -212,7 +134,8 @@ class Line:
         self._first = len(self.lives) * LIFE + 1
         numbers = [str(self._first), str(self._first + records - 1)]
         arguments = [self.host, str(self.port), str(self.outbox), *numbers]
-        command = [*self.prefix, sys.executable, str(Path(__file__)), "--publish", *arguments]
+        script = str(Path(__file__).with_name("kill_daemon.py"))
+        command = [*self.prefix, sys.executable, script, *arguments]
         self._daemon = Daemon(command, self.env)
 
     def kill_daemon(self) -> int:
@@ -390,10 +313,6 @@ def report(name: str, line: Line) -> bool:
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["--publish"]:
-        host, port, outbox, first, last = sys.argv[2:]
-        publish(host, int(port), outbox, int(first), int(last))
-        return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW")
     parser.add_argument("--records", type=int, default=2000)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from edged.core import durable
+from edged.core import sqlite
 from edged.core.errors import SinkError
 from edged.sinks.reading import JOURNAL, PICTURES
 
@@ -232,26 +232,18 @@ class JournalFile:
         try:
             yield db
         except sqlite3.Error as error:
-            words = str(error)  # by words: Python 3.10 does not tell SQLite's error code
-            if "malformed" in words or "not a database" in words:
-                raise _DamagedError(words) from error
+            if sqlite.is_damage(error):
+                raise _DamagedError(str(error)) from error
             raise SinkError(
                 f"The archive {self._path.parent} cannot be {verb} ({error}): check the free space "
                 "and the health of its disk."
             ) from error
         finally:
-            if db.in_transaction:
-                try:
-                    db.execute("ROLLBACK")
-                except sqlite3.Error:
-                    log.warning("a transaction of the archive was not rolled back", exc_info=True)
+            sqlite.end_transaction(db, "archive")
 
     def _open(self, first: int = 0) -> None:
         """first: new positions are above it."""
-        durable.private(self._path)
-        self._db = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=5.0
-        )
+        self._db = sqlite.connect(self._path)
         try:
             with self._errors("opened") as db:
                 self._prepare(db, first)
@@ -281,11 +273,7 @@ class JournalFile:
         """Move rows and pictures aside, kept for whoever can rescue them, and begin anew."""
         self._let_go()
         folder = self._path.parent
-        aside = next(
-            candidate
-            for number in range(1, 1_000_000)
-            if not (candidate := folder / f"damaged-{number}").exists()
-        )
+        aside = sqlite.unused(self._path, "damaged-")
         try:
             aside.mkdir(mode=0o700)
             parts = [self._path.with_name(JOURNAL + suffix) for suffix in _MISSING]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edged.core import durable
+from edged.core import sqlite
 from edged.core.errors import SinkError
 from edged.sinks.bounds import POLICIES, Bounds
 from edged.sinks.reserve import SIZE, Reserve
@@ -271,7 +271,7 @@ class Outbox:
         try:
             yield db
         except sqlite3.Error as error:
-            if _is_damage(error):
+            if sqlite.is_damage(error):
                 raise _DamagedError(str(error)) from error
             kind = _NoSpaceError if _is_no_space(error) else SinkError
             raise kind(
@@ -279,14 +279,11 @@ class Outbox:
                 "check the free space and the health of its disk."
             ) from error
         finally:
-            _end_transaction(db)
+            sqlite.end_transaction(db, "outbox")
 
     def _open(self) -> None:
-        durable.private(self._path)
         # Opened on main, used by the sink's worker alone from then on.
-        self._db = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=5.0
-        )
+        self._db = sqlite.connect(self._path)
         try:
             with self._errors("opened") as db:
                 self._prepare(db)
@@ -334,18 +331,8 @@ class Outbox:
     def _replace(self, damage: str) -> None:
         """Move the damaged file aside, kept for whoever can rescue it, and make a new one."""
         self.close()
-        aside = next(
-            candidate
-            for number in range(1, 1_000_000)
-            if not (
-                candidate := self._path.with_name(f"{self._path.name}.damaged-{number}")
-            ).exists()
-        )
         try:
-            for suffix in ("-wal", "-shm", ""):
-                part = self._path.with_name(self._path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
+            aside = sqlite.set_aside(self._path)
             self._count = 0
             self._open()
         except (OSError, _DamagedError) as error:
@@ -369,20 +356,6 @@ def _remove(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> t
     if count:
         db.execute(f"DELETE FROM outbox WHERE {where}", values)
     return int(count), int(size)
-
-
-def _end_transaction(db: sqlite3.Connection) -> None:
-    if db.in_transaction:
-        try:
-            db.execute("ROLLBACK")
-        except sqlite3.Error:
-            log.warning("a transaction of the outbox could not be rolled back", exc_info=True)
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    # By words, because Python 3.10 does not tell SQLite's error code.
-    words = str(error)
-    return "malformed" in words or "not a database" in words
 
 
 def _is_no_space(error: sqlite3.Error) -> bool:

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from edged.core import durable
+from edged.core import sqlite
 from edged.core.errors import EdgedError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Sequences:
                 )
             self._open()
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not sqlite.is_damage(error):
                 raise self._refused(error) from error
             self._replace(error)
         except OSError as error:
@@ -112,8 +112,7 @@ class Sequences:
         return row[0] if row else self._floor + 1
 
     def _open(self) -> None:
-        durable.private(self._path)
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db = sqlite.connect(self._path)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -144,19 +143,9 @@ class Sequences:
         self._db = db
 
     def _replace(self, damage: sqlite3.Error) -> None:
-        aside = next(
-            candidate
-            for number in range(1, 1_000_000)
-            if not (
-                candidate := self._path.with_name(f"{self._path.name}.damaged-{number}")
-            ).exists()
-        )
         self._floor = time.time_ns() // 1_000_000
         try:
-            for suffix in ("-wal", "-shm", ""):
-                part = self._path.with_name(self._path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
+            aside = sqlite.set_aside(self._path)
             self._open()
         except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from error
@@ -174,9 +163,3 @@ class Sequences:
             f"The sequence numbers in {self._path} cannot be read or written ({error}): check "
             "that edged may write there, the free space and the health of the disk."
         )
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    # By words, because Python 3.10 does not tell SQLite's error code.
-    words = str(error)
-    return "malformed" in words or "not a database" in words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from pathlib import Path
 
 import pytest
 
+from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
 from edged.sinks.courier import Courier
@@ -62,17 +64,26 @@ def courier(tmp_path: Path, told: Counts) -> Courier:
 def message(number: int, deadline_ns: int = 0, qos: int = 1, limit: int = 8) -> Message:
     return Message(
         "e/s1/result",
-        b"OK%d" % number,
+        flat(number),
         "e/s1/full",
         results.dumps({"seq": number, "ok": True, "code": 0}),
         number,
-        b"NO RECORD",
+        True,
         deadline_ns,
         qos,
         limit,
         "s1",
-        b"TIMEOUT",
     )
+
+
+def flat(number: int) -> bytes:
+    return results.dumps({"v": 1, "seq": number, "ok": 1, "st": 1, "eval": 1, "code": 0})
+
+
+def said(payload: bytes) -> tuple[int, int, int, int]:
+    """seq, ok, st and code."""
+    value = json.loads(payload)
+    return value["seq"], value["ok"], value["st"], value["code"]
 
 
 def test_an_ok_whose_deadline_came_on_the_way_is_sent_as_timeout_and_counted(
@@ -81,7 +92,8 @@ def test_an_ok_whose_deadline_came_on_the_way_is_sent_as_timeout_and_counted(
     link, now = Link(), time.monotonic()
     late = time.monotonic_ns() - 1
     courier.results([message(1, late), message(2, late + 10**12)], link, now)
-    assert [payload for _, payload, _ in link.sent] == [b"TIMEOUT", b"OK2"]
+    timeout = Reason.TIMEOUT.code
+    assert [said(payload) for _, payload, _ in link.sent] == [(1, 0, 4, timeout), (2, 1, 1, 0)]
     assert told.missed == 1
     assert told.dropped == []
 
@@ -89,7 +101,7 @@ def test_an_ok_whose_deadline_came_on_the_way_is_sent_as_timeout_and_counted(
 def test_an_ok_without_its_record_on_disk_leaves_as_none(courier: Courier) -> None:
     link = Link()
     courier.results([message(1)], link, time.monotonic(), safe=False)
-    assert link.sent[0][1] == b"NO RECORD"
+    assert said(link.sent[0][1]) == (1, 0, 4, Reason.NO_RECORD.code)
 
 
 @pytest.mark.parametrize("reason", [Reason.NO_RECORD, Reason.TIMEOUT])
@@ -97,7 +109,7 @@ def test_the_record_of_a_withheld_ok_says_the_same_as_its_result(reason: Reason)
     held = message(1, 5).without_ok(reason)
     record = json.loads(held.full)
     assert (record["ok"], record["code"]) == (False, reason.code)
-    assert held.flat == (b"TIMEOUT" if reason is Reason.TIMEOUT else b"NO RECORD")
+    assert said(held.flat) == (1, 0, 4, reason.code)
     assert held.without_ok(reason) is held
 
 
@@ -106,12 +118,22 @@ def test_no_more_results_are_out_than_the_window_and_the_newest_stay(
 ) -> None:
     link, now = Link(window=2), time.monotonic()
     courier.results([message(n, limit=3) for n in range(1, 11)], link, now)
-    assert [payload for _, payload, _ in link.sent] == [b"OK1", b"OK2"]
+    assert [payload for _, payload, _ in link.sent] == [flat(1), flat(2)]
     assert told.overruns == 5
     courier.answered(1, 0, "", now)
     courier.answered(2, 0, "", now)
     courier.results([], link, now)
-    assert [payload for _, payload, _ in link.sent[2:]] == [b"OK8", b"OK9"]
+    assert [payload for _, payload, _ in link.sent[2:]] == [flat(8), flat(9)]
+
+
+@pytest.mark.parametrize("byte_order", ["little", "big"])
+def test_a_withheld_struct_keeps_its_part_and_number(byte_order: ByteOrder) -> None:
+    form = ("<" if byte_order == "little" else ">") + results.PACKED
+    made = struct.pack(form, 1, 1, 0, 7, 1, 1, 0, 0, 42, 99, 0.25, 0.5, b"P-1")
+    held = struct.unpack(form, results.withhold(made, Reason.TIMEOUT, byte_order))
+    assert held[:6] == (1, 0, Reason.TIMEOUT.code, 7, 4, 3)
+    assert held[8:12] == (42, 99, 0.25, 0.5)
+    assert held[12].rstrip(b"\0") == b"P-1"
 
 
 def test_a_result_that_could_not_leave_for_two_seconds_never_does(

@@ -16,6 +16,8 @@ Engine = Literal[
 ]
 """`auto`, or one of engines/recipe.py."""
 
+ByteOrder = Literal["little", "big"]
+
 TriggerKind = Literal["free", "interval", "mqtt", "grpc", "hardware"]
 """free: the camera runs freely and the freshest frame wins. interval: the station gives itself
 triggers. mqtt, grpc: somebody gives them. hardware: the camera is triggered, each picture counts.

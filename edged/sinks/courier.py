@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from edged.core.observer import Observer
+from edged.core.types import Reason
 from edged.sinks.delivery import Message, Replay
 from edged.sinks.outbox import Row
 
@@ -133,8 +134,8 @@ class Courier:
                 self._drop("not_connected")
             return
         for message in messages:
-            if message.withheld and not safe:
-                message = message._replace(flat=message.withheld)
+            if message.ok and not safe:
+                message = message.withheld(Reason.NO_RECORD)
             self._results.append((now, message))
         while self._results and len(self._flight) < link.window and not link.blocked:
             since, message = self._results.popleft()
@@ -174,7 +175,7 @@ class Courier:
         if not 0 < message.deadline_ns <= time.monotonic_ns():
             return message
         self._observer.deadline_missed(message.station)
-        return message._replace(flat=message.missed, deadline_ns=0)
+        return message.withheld(Reason.TIMEOUT)
 
     def states(self, words: Mapping[str, Mapping[str, Any]], link: Link, now: float) -> None:
         """Say each topic's state when it changed or its heartbeat is due."""

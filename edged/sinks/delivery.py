@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from edged.core.errors import SinkError
+from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
 from edged.sinks.replay import Replay as Replay
@@ -32,10 +33,9 @@ _TIDY_SECONDS = 10.0
 class Message(NamedTuple):
     """One inspection, ready for both lanes; or an ack, which has no record (`full` empty).
 
-    flat: the result, empty = none is sent. number: the record's, in its station. withheld: what
-    is sent in the place of an OK whose record is not on disk; empty for what is no OK anyway.
-    deadline_ns: monotonic; after it `missed` is sent; 0 = none. limit: how many results of
-    its station may wait to leave.
+    flat: the result, empty = none is sent. number: the record's, in its station. ok: an OK that
+    may be acted on. deadline_ns: monotonic; after it there is no verdict; 0 = none. limit: how
+    many results of its station may wait to leave.
     """
 
     result_topic: str
@@ -43,20 +43,25 @@ class Message(NamedTuple):
     full_topic: str
     full: bytes
     number: int = 0
-    withheld: bytes = b""
+    ok: bool = False
     deadline_ns: int = 0
     qos: int = 1
     limit: int = 1024
     station: str = ""
-    missed: bytes = b""
+    byte_order: ByteOrder | None = None
+    """Of a struct; None = JSON."""
+
+    def withheld(self, reason: Reason) -> Message:
+        """The same for the PLC when its verdict, whatever it is, cannot be acted on."""
+        flat = results.withhold(self.flat, reason, self.byte_order)
+        return self._replace(flat=flat, ok=False, deadline_ns=0)
 
     def without_ok(self, reason: Reason) -> Message:
         """The same when its OK cannot be acted on: record and result then say why, and agree."""
-        if not self.withheld or b'"ok":false' in self.full:
+        if not self.ok:
             return self
         record = json.loads(self.full) | {"ok": False, "code": reason.code}
-        flat = self.missed if reason is Reason.TIMEOUT else self.withheld
-        return self._replace(full=results.dumps(record), flat=flat, deadline_ns=0)
+        return self.withheld(reason)._replace(full=results.dumps(record))
 
 
 M = TypeVar("M")

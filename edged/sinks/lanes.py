@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from edged.config import MqttConfig, StationConfig
-from edged.core.types import Ack, Inspection, NoVerdict, Order, Reason
+from edged.core.names import ByteOrder
+from edged.core.types import Ack, Inspection, NoVerdict, Order
 from edged.sinks.delivery import Message
 from edged.wire import orders, results
 
@@ -28,7 +28,7 @@ class Lane:
     base: str
     qos: int
     limit: int = 1024
-    byte_order: Literal["little", "big"] | None = None
+    byte_order: ByteOrder | None = None
     """Of the struct; None = JSON."""
     triggered: bool = False
     """Somebody outside gives it triggers by MQTT."""
@@ -47,12 +47,12 @@ class Lane:
             self.topic("full"),
             results.dumps(results.full(inspection)),
             inspection.frame.sequence,
-            self._result(inspection, Reason.NO_RECORD) if inspection.ok else b"",
+            inspection.ok,
             trigger.deadline_ns if trigger is not None and judged else 0,
             self.qos,
             self.limit,
             self.station,
-            self._result(inspection, Reason.TIMEOUT) if judged else b"",
+            self.byte_order,
         )
 
     def ack(self, order: Order, answer: Ack) -> bytes:
@@ -61,10 +61,10 @@ class Lane:
             return results.packed_ack(order, answer, self.byte_order)
         return orders.ack(order, answer)
 
-    def _result(self, inspection: Inspection, withheld: Reason | None = None) -> bytes:
+    def _result(self, inspection: Inspection) -> bytes:
         if self.byte_order is not None:
-            return results.packed(inspection, self.byte_order, withheld)
-        return results.flat(inspection, withheld)
+            return results.packed(inspection, self.byte_order)
+        return results.flat(inspection)
 
 
 def lane(config: MqttConfig, station: StationConfig) -> Lane:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 import struct
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from edged.core.errors import InvalidInput
+from edged.core.names import ByteOrder
 from edged.core.types import Ack, Order, Reason
+from edged.wire.results import SIGN
 
 PART = re.compile(r"[A-Za-z0-9._:-]{1,40}")
 MOST_SEQUENCE = 2**32 - 1
@@ -25,8 +27,6 @@ STRUCT_PART = 32
 _TRIGGER = "BBHII32s"
 TRIGGER_BYTES = struct.calcsize("<" + _TRIGGER)
 COMMANDS = ("start", "stop", "recipe")
-ByteOrder = Literal["little", "big"]
-_SIGN = {"little": "<", "big": ">"}
 
 
 class Command(NamedTuple):
@@ -64,7 +64,7 @@ def trigger_struct(order: Order, byte_order: ByteOrder) -> bytes:
     """The 44 bytes of an order: B version 1, B 0, H 0, I seq, I dl_ms (0 = none), 32s part."""
     milliseconds = round((order.deadline or 0) * 1000)
     part = order.part.encode()
-    return struct.pack(_SIGN[byte_order] + _TRIGGER, 1, 0, 0, order.sequence, milliseconds, part)
+    return struct.pack(SIGN[byte_order] + _TRIGGER, 1, 0, 0, order.sequence, milliseconds, part)
 
 
 def ack(order: Order, answer: Ack) -> bytes:
@@ -115,7 +115,7 @@ def delivery(payload: bytes) -> Delivery:
 
 
 def _from_struct(payload: bytes, byte_order: ByteOrder) -> Order:
-    _, _, _, sequence, milliseconds, raw = struct.unpack(_SIGN[byte_order] + _TRIGGER, payload)
+    _, _, _, sequence, milliseconds, raw = struct.unpack(SIGN[byte_order] + _TRIGGER, payload)
     part = raw.rstrip(b"\0").decode("ascii", "replace")
     if not PART.fullmatch(part):
         raise InvalidInput('the part must be 1 to 32 letters, digits, ".", "_", ":" or "-".')

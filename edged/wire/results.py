@@ -17,14 +17,16 @@ import json
 import struct
 from collections.abc import Mapping
 from datetime import timezone
-from typing import Any, Literal
+from typing import Any
 
+from edged.core.names import ByteOrder
 from edged.core.types import Ack, Inspection, NoVerdict, Order, Reason, Trigger, Verdict
 
 FLAT_BYTES = 240
 COMPLETED, PROCESSING, ABORTED, FAILED = 1, 2, 3, 4  # ResultState of OPC 40100-1
 PACKED = "BBHIBBBBIqff32s"
 """version 1, ok, code, seq, st, eval, sim, 0, t_ms, ts, score, thr, part."""
+SIGN = {"little": "<", "big": ">"}
 OK, NOT_OK, NOT_DECIDABLE = 1, 2, 3  # ResultEvaluationEnum of OPC 40001-101
 _EVALUATION = {OK: "OK", NOT_OK: "NotOK", NOT_DECIDABLE: "NotDecidable"}
 
@@ -113,27 +115,25 @@ def result_number(inspection: Inspection) -> int:
     return trigger.sequence if trigger is not None else inspection.frame.sequence
 
 
-def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
+def flat(inspection: Inspection) -> bytes:
     """The PLC's form, at most FLAT_BYTES bytes.
 
     v form version; seq of the trigger, and part; without one seq as in `full`; ok; st
     ResultState; eval; score and thr in ten-thousandths; code 0 or the number of the reason why
     ok cannot be 1; t_ms capture to decision; ts capture in milliseconds since 1970; sim 1 when
     simulated; rec with a trigger: seq as in `full`.
-
-    withheld: why the verdict must not be acted on, found after it was made: there is none then.
     """
     frame, outcome = inspection.frame, inspection.outcome
     trigger = _order_of(inspection)
     record: dict[str, Any] = {"v": 1, "seq": result_number(inspection)}
     if trigger is not None:
         record["part"] = trigger.part
-    record["ok"] = int(inspection.ok and withheld is None)
-    record["st"] = FAILED if withheld else result_state(inspection)
-    record["eval"] = NOT_DECIDABLE if withheld else evaluation(inspection)
+    record["ok"] = int(inspection.ok)
+    record["st"] = result_state(inspection)
+    record["eval"] = evaluation(inspection)
     record["score"] = round(outcome.score * 10000) if isinstance(outcome, Verdict) else 0
     record["thr"] = round(outcome.threshold * 10000) if isinstance(outcome, Verdict) else 0
-    record["code"] = withheld.code if withheld is not None else inspection.code
+    record["code"] = inspection.code
     record["t_ms"] = _milliseconds(inspection)
     record["ts"] = int(frame.captured_at.timestamp() * 1000)
     record["sim"] = int(frame.simulated)
@@ -142,11 +142,7 @@ def flat(inspection: Inspection, withheld: Reason | None = None) -> bytes:
     return dumps(record)
 
 
-def packed(
-    inspection: Inspection,
-    byte_order: Literal["little", "big"],
-    withheld: Reason | None = None,
-) -> bytes:
+def packed(inspection: Inspection, byte_order: ByteOrder) -> bytes:
     """The same as 64 bytes without gaps.
 
     B version 1, B ok, H code, I seq, B st, B eval, B sim, B 0, I t_ms, q ts, f score, f thr,
@@ -156,13 +152,13 @@ def packed(
     trigger = _order_of(inspection)
     judged = outcome if isinstance(outcome, Verdict) else None
     return struct.pack(
-        ("<" if byte_order == "little" else ">") + PACKED,
+        SIGN[byte_order] + PACKED,
         1,
-        inspection.ok and withheld is None,
-        withheld.code if withheld is not None else inspection.code,
+        inspection.ok,
+        inspection.code,
         result_number(inspection) % 2**32,
-        FAILED if withheld else result_state(inspection),
-        NOT_DECIDABLE if withheld else evaluation(inspection),
+        result_state(inspection),
+        evaluation(inspection),
         frame.simulated,
         0,
         _milliseconds(inspection) % 2**32,
@@ -173,13 +169,25 @@ def packed(
     )
 
 
-def packed_ack(order: Order, answer: Ack, byte_order: Literal["little", "big"]) -> bytes:
+def withhold(result: bytes, reason: Reason, byte_order: ByteOrder | None) -> bytes:
+    """A result whose verdict must not be acted on, as was found after it was made: none, and why.
+
+    byte_order: of what `packed` made; None = of `flat`.
+    """
+    if byte_order is None:
+        none = {"ok": 0, "st": FAILED, "eval": NOT_DECIDABLE, "code": reason.code}
+        return dumps(json.loads(result) | none)
+    form = SIGN[byte_order] + PACKED
+    version, _, _, seq, _, _, *rest = struct.unpack(form, result)
+    return struct.pack(form, version, 0, reason.code, seq, FAILED, NOT_DECIDABLE, *rest)
+
+
+def packed_ack(order: Order, answer: Ack, byte_order: ByteOrder) -> bytes:
     """An ack in the same 64 bytes: st 2 = taken, 3 = missed, code says why; ok is 0."""
     code = answer.reason.code if answer.reason is not None else 0
     state = PROCESSING if answer.accepted else ABORTED
     head = (1, 0, code, order.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
-    sign = "<" if byte_order == "little" else ">"
-    return struct.pack(sign + PACKED, *head, order.part.encode())
+    return struct.pack(SIGN[byte_order] + PACKED, *head, order.part.encode())
 
 
 def _order_of(inspection: Inspection) -> Trigger | None:

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edged.archive.sink import Archive
 from edged.cameras.parts import render
 from edged.config import ArchiveConfig
 from edged.core.observer import Observer
 from edged.core.protocols import Entry, Sink
 from edged.core.types import Frame, Image, Inspection, ModelRef, Timing, Verdict
 from edged.core.workers import Crew, Deadline
-from edged.pipeline.publish import Publisher
-from edged.sinks.archive import Archive
+from edged.line.publish import Publisher
 from edged.wire import results
 
 WIDTH, HEIGHT, PICTURES = 1280, 720, 8

@@ -46,8 +46,8 @@ from edged.core.observer import Observer
 from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.spec import read_spec
 

@@ -19,8 +19,8 @@ from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, Timing, Verdict
 from edged.core.workers import Crew, Deadline
-from edged.sinks.mqtt import MqttSink
-from edged.sinks.outbox import Outbox
+from edged.mqtt.sink import MqttSink
+from edged.outbox.store import Outbox
 
 ROOT = Path(__file__).parents[1]
 RATE = 200.0

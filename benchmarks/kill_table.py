@@ -34,7 +34,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edged.sinks.courier import EXPIRY_SECONDS
+from edged.mqtt.outgoing import EXPIRY_SECONDS
 
 YEAR = 365 * 86_400
 LIFE = 100_000

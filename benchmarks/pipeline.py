@@ -28,7 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edged import imaging, workbench
 from edged.cameras.parts import render
 from edged.engines import choose
-from edged.pipeline.infer import predict
+from edged.hosting.units import predict
 from edged.wire.spec import read_spec
 
 FRAMES, DISTINCT, ROUNDS = 1200, 20, 3

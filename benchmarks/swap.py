@@ -27,8 +27,8 @@ from edged.core.types import Image
 from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
 from edged.wire.spec import read_spec
 
 CAMERAS = 3

@@ -25,28 +25,28 @@ from edged.core.protocols import HostedModel, Sink
 from edged.core.stations import StationState
 from edged.core.types import ModelSpec
 from edged.core.workers import Crew, Deadline, Worker
+from edged.daemon.line import Line
 from edged.engines import choose
 from edged.engines.plan import PLANS
 from edged.engines.recipe import Recipe, Wanted
-from edged.line import Line
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.line.publish import Publisher
+from edged.line.sequences import Sequences
 from edged.ops.metrics import Metrics
 from edged.ops.scrape import MetricsServer
 from edged.ops.systemd import Notifier
 from edged.ops.tally import Tally
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
-from edged.pipeline.publish import Publisher
 from edged.sections.archive import ARCHIVE
 from edged.store.claim import claim
-from edged.store.sequences import Sequences
 from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
     from edged.agent.server import Doors
+    from edged.archive.sink import Archive
     from edged.labelling import LateLabels
-    from edged.sinks.archive import Archive
-    from edged.sinks.mqtt import MqttSink
-    from edged.sinks.sparkplug import SparkplugSink
+    from edged.mqtt.sink import MqttSink
+    from edged.mqtt.sparkplug import SparkplugSink
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class App:
         config = self._config
         sinks: list[Sink] = []
         if config.archive:
-            from edged.sinks.archive import Archive
+            from edged.archive.sink import Archive
 
             place, deadline = config.state_dir / ARCHIVE, self._deadline
             self._archive = Archive(config.archive, place, self._crew, observer, deadline)
@@ -203,7 +203,7 @@ class App:
             stack.callback(self._doors.close)
             sinks.insert(0, results)  # first to start: what it hears from the archive ends before
         if config.mqtt:
-            from edged.sinks.mqtt import MqttSink
+            from edged.mqtt.sink import MqttSink
 
             outbox = config.state_dir / OUTBOX
             mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
@@ -211,7 +211,7 @@ class App:
             sinks.append(mqtt)
             self._mqtt = mqtt
         if config.sparkplug and config.mqtt:
-            from edged.sinks.sparkplug import SparkplugSink
+            from edged.mqtt.sparkplug import SparkplugSink
 
             devices = [station.name for station in config.all_stations]
             node = SparkplugSink(

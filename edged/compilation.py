@@ -31,7 +31,7 @@ from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
 from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
 from edged.engines.recipe import Recipe, Wanted, plan_key
-from edged.pipeline.qualify import first_qualified
+from edged.hosting.parity import first_qualified
 from edged.wire.spec import GOLDEN, MODEL, read_spec
 
 log = logging.getLogger(__name__)

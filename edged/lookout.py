@@ -36,9 +36,9 @@ from edged.core.workers import Crew, Deadline, Worker
 from edged.engines import choose
 from edged.engines.plan import PLANS
 from edged.engines.recipe import Recipe, Wanted
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
 from edged.job import Cancelled, TrainingJob
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
 from edged.store.buckets import Buckets, S3Service
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credentials

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from edged import imaging
+from edged.archive.reader import JOURNAL, ArchiveReader
 from edged.config import Config
 from edged.core.errors import EdgedError, InvalidInput, ModelError, NotFound, SinkError
 from edged.core.protocols import Entry
+from edged.hosting.parity import TOLERANCE
 from edged.imaging import Decoded
-from edged.pipeline.qualify import TOLERANCE
 from edged.sections.archive import ARCHIVE
-from edged.sinks.reading import JOURNAL, ArchiveReader
 from edged.wire.spec import MODEL, SPEC, read_spec
 from edged.workbench import Judge
 

@@ -20,10 +20,10 @@ from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
 from edged.engines.plan import PLANS, PRECISIONS
 from edged.engines.recipe import Recipe, Wanted
+from edged.hosting.decide import decide
+from edged.hosting.parity import first_qualified
+from edged.hosting.units import check_size, predict
 from edged.imaging import Decoded, Opener
-from edged.pipeline.decide import decide
-from edged.pipeline.infer import check_size, predict
-from edged.pipeline.qualify import first_qualified
 from edged.wire.results import detect_anomaly_result
 from edged.wire.spec import GOLDEN, read_spec
 

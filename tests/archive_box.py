@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edged.archive.reader import PICTURES
+from edged.archive.sink import Archive
 from edged.config import ArchiveConfig
 from edged.core.protocols import Entry
 from edged.core.types import (
@@ -28,8 +30,6 @@ from edged.core.types import (
     Verdict,
 )
 from edged.core.workers import Crew, Deadline
-from edged.sinks.archive import Archive
-from edged.sinks.reading import PICTURES
 from tests.fakes import Ears
 
 PLENTY = 1e15

@@ -33,13 +33,13 @@ from edged.core.types import (
     Reason,
 )
 from edged.core.workers import Crew, Deadline, Worker
-from edged.pipeline.capture import Capture
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
-from edged.pipeline.infer import WARM_UPS
-from edged.pipeline.inhand import Rules
-from edged.pipeline.publish import Publisher
-from edged.pipeline.station import Station
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.hosting.units import WARM_UPS
+from edged.line.capture import Capture
+from edged.line.in_progress import Rules
+from edged.line.publish import Publisher
+from edged.line.station import Station
 
 SIDE = 8
 SPEC = ModelSpec(ModelRef("m", "1", "0" * 64), SIDE, SIDE, 0.5, (SIDE, SIDE))

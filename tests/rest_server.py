@@ -20,8 +20,8 @@ from edged.control.surface import BEHAVIOURS
 from edged.control.throttle import Throttle
 from edged.core.observer import Observer
 from edged.core.workers import Crew, Deadline
+from edged.hosting.host import Host
 from edged.lookout import HostedModels
-from edged.pipeline.host import Host
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credential, Credentials

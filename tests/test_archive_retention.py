@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from edged.archive.journal import JournalFile, Row
+from edged.archive.pictures import PictureFiles, name_of
+from edged.archive.retention import ALL, NONE, REJECTS, TURN, Retention
 from edged.config import ArchiveConfig
 from edged.core.observer import Observer
-from edged.sinks.journal import JournalFile, Row
-from edged.sinks.pictures import PictureFiles, name_of
-from edged.sinks.retention import ALL, NONE, REJECTS, TURN, Retention
 from edged.wire.results import NOT_DECIDABLE, NOT_OK, OK
 from tests.archive_box import BAD, GOOD, archive, files, image_of, inspection
 

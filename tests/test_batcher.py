@@ -10,7 +10,7 @@ import pytest
 from edged.core.errors import Busy, ShuttingDown
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, Job, ModelRef, NoVerdict, Reason
-from edged.pipeline.batch import Batcher
+from edged.hosting.batch import Batcher
 
 MODEL = ModelRef("m", "1", "0" * 64)
 IMAGE = np.zeros((4, 4, 3), np.uint8)

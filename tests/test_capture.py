@@ -40,7 +40,7 @@ def test_a_camera_is_up_with_its_first_picture_and_the_back_off_grows_until_then
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     camera = FakeCamera(UNPLUGGED, [UNPLUGGED], [picture(), UNPLUGGED], [None], paced=True)
-    with Line(FakeLoader()) as line, caplog.at_level(logging.WARNING, "edged.pipeline.capture"):
+    with Line(FakeLoader()) as line, caplog.at_level(logging.WARNING, "edged.line.capture"):
         line.start()
         assert line.capture(camera).ended.wait(PATIENCE)
         assert [up for up, _ in line.ears.states] == [False, False, True, False]

@@ -12,10 +12,10 @@ import pytest
 from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.sinks.courier import Courier
-from edged.sinks.delivery import Message
-from edged.sinks.outbox import Outbox
-from edged.sinks.replay import Replay
+from edged.mqtt.outgoing import Courier
+from edged.outbox.send_order import Replay
+from edged.outbox.store import Outbox
+from edged.outbox.writer import Message
 from edged.wire import results
 
 

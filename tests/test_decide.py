@@ -7,7 +7,7 @@ import pytest
 
 from edged.core.errors import EngineError
 from edged.core.types import Prediction
-from edged.pipeline.decide import decide
+from edged.hosting.decide import decide
 
 
 def prediction(score: float) -> Prediction:

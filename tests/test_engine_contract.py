@@ -15,7 +15,7 @@ from edged.core.errors import EngineError, ModelError
 from edged.core.protocols import Engine, EngineLoader, Tuning
 from edged.core.types import Image, Prediction
 from edged.engines.recipe import ENGINES
-from edged.pipeline.infer import predict
+from edged.hosting.units import predict
 from edged.wire.spec import MODEL, read_spec
 from tests.conftest import HEIGHT, WIDTH
 

@@ -14,7 +14,7 @@ from edged.core.errors import EngineError, ParityError
 from edged.core.protocols import EngineLoader
 from edged.engines import choose
 from edged.engines.onnxruntime import OnnxRuntimeLoader
-from edged.pipeline.qualify import first_qualified
+from edged.hosting.parity import first_qualified
 from edged.wire.spec import GOLDEN, MODEL, SPEC, read_spec
 
 

@@ -18,9 +18,9 @@ from edged.config import Config, MqttConfig, RestConfig, SimulatedCamera
 from edged.core.errors import BadImage, Busy, WrongState
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline
-from edged.pipeline.follow import Follower
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.line.judge import Follower
 from edged.store.catalog import Catalog, Scope
 from edged.store.database import Database
 from edged.store.models import Models

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from edged.core.errors import DeviceLost, EngineError
-from edged.pipeline.host import RENEW_TICKS
+from edged.hosting.host import RENEW_TICKS
 from tests.fakes import PATIENCE, FakeLoader, Line
 from tests.test_host import outcome, wait_until
 

@@ -18,6 +18,8 @@ from botocore.credentials import Credentials as Keys
 
 from edged import imaging
 from edged.app import App
+from edged.archive.reader import ArchiveReader
+from edged.archive.sink import Archive
 from edged.cli import main
 from edged.config import ArchiveConfig, Config, ModelConfig, Quotas, RestConfig, SimulatedCamera
 from edged.control.chain import Chain, Done
@@ -28,8 +30,6 @@ from edged.control.throttle import Throttle
 from edged.core.errors import BadDataset, EdgedError, InvalidInput, NotFound, WrongState
 from edged.core.protocols import Label
 from edged.core.types import Inspection
-from edged.sinks.archive import Archive
-from edged.sinks.reading import ArchiveReader
 from edged.store.credentials import Credentials
 from tests.archive_box import GOOD, archive, inspection
 from tests.broker import free_port, wait_until

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from edged.config import MqttConfig
 from edged.core.errors import SinkError
-from edged.sinks import access
+from edged.mqtt import credentials
 from tests.broker import Mosquitto, Subscriber, free_port, require_mosquitto, wait_until
 from tests.certificates import Papers, papers_of, tool
 from tests.plc import Plc
@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_used_is_named_before_anything_starts(tmp_path: Pa
 
 
 def test_what_is_read_shows_no_password_in_its_text(tmp_path: Path) -> None:
-    found = access.read(MqttConfig(**with_password(tmp_path)))
+    found = credentials.read(MqttConfig(**with_password(tmp_path)))
     assert found.password == PASSWORD
     assert PASSWORD not in f"{found!r} {found}"
 
@@ -198,8 +198,8 @@ def test_a_password_in_clear_text_may_not_leave_the_machine(tmp_path: Path) -> N
 
 
 def test_the_client_id_is_short_the_same_each_time_and_differs_by_prefix() -> None:
-    one = access.derived_id("plant/line1")
-    assert one == access.derived_id("plant/line1") != access.derived_id("plant/line2")
+    one = credentials.derived_id("plant/line1")
+    assert one == credentials.derived_id("plant/line1") != credentials.derived_id("plant/line2")
     assert len(one) <= 23
     assert one.startswith("edged-")
 

@@ -14,11 +14,11 @@ import pytest
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
 from edged.ops.metrics import Metrics
-from edged.sinks.bounds import Bounds
-from edged.sinks.delivery import QUEUE, Inbox, Message, Writer
-from edged.sinks.outbox import Outbox
-from edged.sinks.replay import Replay
-from edged.sinks.rows import Record, Row
+from edged.outbox.bounds import Bounds
+from edged.outbox.records import Record, Row
+from edged.outbox.send_order import Replay
+from edged.outbox.store import Outbox
+from edged.outbox.writer import QUEUE, Inbox, Message, Writer
 
 
 def opened(path: Path, bounds: Bounds | None = None, reserve: int = 8 << 20) -> Outbox:

@@ -22,9 +22,9 @@ from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Trigger, Verdict
 from edged.core.workers import Crew, Deadline
-from edged.sinks.courier import EXPIRY_SECONDS
-from edged.sinks.mqtt import MqttSink
-from edged.sinks.outbox import Outbox, Row
+from edged.mqtt.outgoing import EXPIRY_SECONDS
+from edged.mqtt.sink import MqttSink
+from edged.outbox.store import Outbox, Row
 from edged.wire.results import FLAT_BYTES
 from tests.broker import Mosquitto, Received, Subscriber
 

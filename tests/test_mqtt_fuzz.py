@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from edged.core.types import Ack, Inspection, Order, Reason
-from edged.sinks.inlet import Inlet
-from edged.sinks.lanes import Lane
-from edged.sinks.link import Arrival
+from edged.mqtt.connection import Arrival
+from edged.mqtt.incoming import Inlet
+from edged.mqtt.topics import Lane
 from edged.wire import orders
 from tests.broker import Mosquitto
 from tests.fakes import Ears

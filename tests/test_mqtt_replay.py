@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.sinks.delivery import Replay
-from edged.sinks.outbox import Outbox
-from edged.sinks.rows import Record, Row
+from edged.outbox.records import Record, Row
+from edged.outbox.store import Outbox
+from edged.outbox.writer import Replay
 
 
 def test_a_record_that_follows_a_returning_subscriber_does_not_overtake_held_ones(

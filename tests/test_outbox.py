@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edged.core.errors import SinkError
-from edged.sinks.bounds import Bounds
-from edged.sinks.outbox import VERSION, Outbox
-from edged.sinks.rows import Confirmed, Record
-from edged.sinks.uptime import Saved, Uptime
+from edged.outbox.bounds import Bounds
+from edged.outbox.records import Confirmed, Record
+from edged.outbox.store import VERSION, Outbox
+from edged.outbox.uptime import Saved, Uptime
 
 
 class Box:

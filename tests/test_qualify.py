@@ -17,9 +17,9 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
 from edged.core.workers import Crew, Deadline
 from edged.engines.onnxruntime import OnnxRuntimeLoader
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
-from edged.pipeline.qualify import TOLERANCE, qualify
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.hosting.parity import TOLERANCE, qualify
 from edged.wire.spec import GOLDEN, MODEL, SPEC, read_spec
 from tests.fakes import PATIENCE, Ears
 

@@ -14,9 +14,9 @@ import pytest
 
 from edged import imaging, workbench
 from edged.app import App
+from edged.archive.reader import JOURNAL, PICTURES, ArchiveReader
 from edged.cli import main
 from edged.config import load
-from edged.sinks.reading import JOURNAL, PICTURES, ArchiveReader
 from tests.conftest import HEIGHT, WIDTH
 from tests.fakes import PATIENCE
 

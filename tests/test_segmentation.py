@@ -14,8 +14,8 @@ from edged import imaging
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Image, Prediction
 from edged.engines import choose as engines
+from edged.hosting.decide import decide
 from edged.imaging import Decoded
-from edged.pipeline.decide import decide
 from edged.training.dataset import read_dataset
 from edged.training.fit import train
 from edged.training.segments import coverage, lessons, truth

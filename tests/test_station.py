@@ -12,8 +12,8 @@ import pytest
 
 from edged.core.types import Ack, Inspection, NoVerdict, Order, Picture, Reason
 from edged.core.workers import Worker
-from edged.pipeline.inhand import Rules
-from edged.pipeline.station import Station
+from edged.line.in_progress import Rules
+from edged.line.station import Station
 from tests.fakes import PATIENCE, FakeLoader, Line, picture
 
 MS = 1_000_000

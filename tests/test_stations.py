@@ -12,8 +12,8 @@ import pytest
 from edged.core.errors import InvalidInput, NotFound, WrongState
 from edged.core.stations import TRANSITIONS, WORDS, StationEvent, StationState, advance
 from edged.core.types import NoVerdict, Order, Reason
-from edged.pipeline.inhand import Rules
-from edged.pipeline.stations import Conditions, Stations
+from edged.line.clock import Conditions, Stations
+from edged.line.in_progress import Rules
 from tests.fakes import PATIENCE, FakeLoader, Line, Waiting
 from tests.step_camera import StepCamera
 

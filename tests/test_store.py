@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 from edged.core import durable
-from edged.sinks.bounds import Bounds
-from edged.sinks.outbox import Outbox
-from edged.sinks.rows import Record
-from edged.store.sequences import Sequences
+from edged.line.sequences import Sequences
+from edged.outbox.bounds import Bounds
+from edged.outbox.records import Record
+from edged.outbox.store import Outbox
 
 COUNTER = """
 import sys
 from pathlib import Path
-from edged.store.sequences import Sequences
+from edged.line.sequences import Sequences
 numbers = Sequences(Path(sys.argv[1]))
 numbers.open()
 for _ in range(5):

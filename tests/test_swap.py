@@ -16,12 +16,12 @@ from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
+from edged.hosting.batch import Batcher
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.hosting.swap import hand_over
+from edged.hosting.units import UnitPool
 from edged.imaging import read
-from edged.pipeline.batch import Batcher
-from edged.pipeline.host import Host
-from edged.pipeline.hosting import Hosting
-from edged.pipeline.infer import UnitPool
-from edged.pipeline.swap import hand_over
 from edged.wire.spec import read_spec
 from tests.broker import wait_until
 from tests.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line

@@ -17,11 +17,11 @@ import pytest
 from edged.config import MqttConfig, StationConfig
 from edged.core.errors import InvalidInput
 from edged.core.types import Inspection, NoVerdict, Order, Reason
-from edged.pipeline.inhand import Rules
-from edged.pipeline.publish import Publisher
-from edged.pipeline.station import Station
-from edged.pipeline.stations import Conditions, Stations
-from edged.sinks.mqtt import MqttSink
+from edged.line.clock import Conditions, Stations
+from edged.line.in_progress import Rules
+from edged.line.publish import Publisher
+from edged.line.station import Station
+from edged.mqtt.sink import MqttSink
 from edged.wire import orders, results
 from tests.broker import Mosquitto
 from tests.fakes import FakeLoader, Line
@@ -38,7 +38,7 @@ class Box:
 
 @contextmanager
 def box(folder: Path, port: int, loader: FakeLoader | None = None, **given: Any) -> Iterator[Box]:
-    """The parts that edged/line.py and edged/app.py put together, on fake hardware."""
+    """The parts that edged/daemon/line.py and edged/app.py put together, on fake hardware."""
     mqtt = {k: given.pop(k) for k in ("username", "password_file") if k in given}
     whole = {"name": "s1", "camera": "cam", "model": "m", "trigger": "mqtt", **given}
     config = StationConfig(**whole)

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from edged.archive.journal import JournalFile, Kept
+from edged.archive.pictures import PictureFiles
 from edged.core.observer import Observer
 from edged.core.types import Inspection
 from edged.sections.archive import ArchiveConfig
-from edged.sinks.journal import JournalFile, Kept
-from edged.sinks.pictures import PictureFiles
 from edged.wire.results import NOT_DECIDABLE, NOT_OK, OK
 
 log = logging.getLogger(__name__)

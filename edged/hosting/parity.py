@@ -25,8 +25,8 @@ from edged import imaging
 from edged.core.errors import EngineError, MissingDependency, ParityError
 from edged.core.protocols import Engine, EngineLoader
 from edged.core.types import ModelSpec
-from edged.pipeline.decide import decide
-from edged.pipeline.infer import predict
+from edged.hosting.decide import decide
+from edged.hosting.units import predict
 
 TOLERANCE = 0.02
 EXACT = 0.001

@@ -12,7 +12,7 @@ import logging
 
 from edged.core.errors import BadImage, NotFound, ShuttingDown, WrongState
 from edged.core.types import Job
-from edged.pipeline.host import Host
+from edged.hosting.host import Host
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from edged.core.errors import SinkError
 from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.sinks.replay import Replay as Replay
-from edged.sinks.rows import Appended, Record
+from edged.outbox.records import Appended, Record
+from edged.outbox.send_order import Replay as Replay
 from edged.wire import results
 
 log = logging.getLogger(__name__)

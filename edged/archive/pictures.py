@@ -16,9 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edged import imaging
+from edged.archive.reader import PICTURES
 from edged.core.durable import sync
 from edged.core.types import Image
-from edged.sinks.reading import PICTURES
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from edged.core.errors import EdgedError, InvalidInput
 from edged.core.observer import Observer
 from edged.core.protocols import Stations
-from edged.sinks.lanes import Lane
-from edged.sinks.link import Arrival
+from edged.mqtt.connection import Arrival
+from edged.mqtt.topics import Lane
 from edged.wire import orders
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from edged.core.observer import Observer
 from edged.core.stations import WORDS, StationEvent, StationState, advance
 from edged.core.types import Ack, Inspection, Order, Reason
 from edged.core.workers import Crew, Worker
-from edged.pipeline.inhand import order_future
-from edged.pipeline.station import Station
+from edged.line.in_progress import order_future
+from edged.line.station import Station
 
 log = logging.getLogger(__name__)
 

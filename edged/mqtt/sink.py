@@ -23,15 +23,15 @@ from edged.core.protocols import Stations
 from edged.core.stations import StationState
 from edged.core.types import Inspection, Reason
 from edged.core.workers import Crew, Deadline, Worker
-from edged.sinks.access import read
-from edged.sinks.bounds import Bounds
-from edged.sinks.courier import OFFLINE, Courier, State
-from edged.sinks.delivery import Inbox, Message, Replay, Writer
-from edged.sinks.dialling import Dialler
-from edged.sinks.inlet import Inlet
-from edged.sinks.lanes import Lane, lane
-from edged.sinks.link import PahoLink, Will
-from edged.sinks.outbox import Outbox
+from edged.mqtt.connection import PahoLink, Will
+from edged.mqtt.credentials import read
+from edged.mqtt.dialling import Dialler
+from edged.mqtt.incoming import Inlet
+from edged.mqtt.outgoing import OFFLINE, Courier, State
+from edged.mqtt.topics import Lane, lane
+from edged.outbox.bounds import Bounds
+from edged.outbox.store import Outbox
+from edged.outbox.writer import Inbox, Message, Replay, Writer
 
 log = logging.getLogger(__name__)
 

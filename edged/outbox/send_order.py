@@ -22,10 +22,10 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from edged.sinks.outbox import Outbox
-from edged.sinks.pace import Pace
-from edged.sinks.proof import Proof
-from edged.sinks.rows import Appended, Confirmed, Record, Row
+from edged.outbox.confirmation import Proof
+from edged.outbox.pace import Pace
+from edged.outbox.records import Appended, Confirmed, Record, Row
+from edged.outbox.store import Outbox
 
 _LOAD = 256
 _LOADS = 16  # at a time, when they hold nothing but what must wait: results want their turn

@@ -43,8 +43,8 @@ from edged.core.types import (
     new_id,
 )
 from edged.core.workers import Worker
-from edged.pipeline.inhand import Entry, Rules, Unconfirmed, blank, with_picture
-from edged.pipeline.publish import Publisher
+from edged.line.in_progress import Entry, Rules, Unconfirmed, blank, with_picture
+from edged.line.publish import Publisher
 from edged.wire.results import result_number
 
 WINDOW = 4

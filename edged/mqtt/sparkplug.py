@@ -25,11 +25,11 @@ from edged.core.errors import InvalidInput, SinkError
 from edged.core.observer import Observer
 from edged.core.types import Inspection
 from edged.core.workers import Crew, Deadline, Worker
+from edged.mqtt.connection import Arrival, PahoLink, Will
+from edged.mqtt.credentials import derived_id, read
+from edged.mqtt.dialling import Dialler
+from edged.outbox.writer import Inbox
 from edged.sections.sparkplug import SparkplugConfig
-from edged.sinks.access import derived_id, read
-from edged.sinks.delivery import Inbox
-from edged.sinks.dialling import Dialler
-from edged.sinks.link import Arrival, PahoLink, Will
 from edged.wire import sparkplug
 from edged.wire.sparkplug import HostState, Node, Outgoing, Values
 

@@ -17,7 +17,7 @@ from edged.core.errors import BadImage, EdgedError
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.core.workers import Crew, Deadline, Worker
-from edged.pipeline.station import Station
+from edged.line.station import Station
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from edged.core.errors import EdgedError, NotFound, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
 from edged.core.workers import Worker
-from edged.pipeline.qualify import Recipe
+from edged.hosting.parity import Recipe
 
 log = logging.getLogger(__name__)
 

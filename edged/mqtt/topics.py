@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from edged.config import MqttConfig, StationConfig
 from edged.core.names import ByteOrder
 from edged.core.types import Ack, Inspection, NoVerdict, Order
-from edged.sinks.delivery import Message
+from edged.outbox.writer import Message
 from edged.wire import orders, results
 
 

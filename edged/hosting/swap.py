@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edged.core.errors import EngineError
-from edged.pipeline.infer import UnitPool
+from edged.hosting.units import UnitPool
 
 OPEN_SECONDS = 60.0
 LEAVE_SECONDS = 60.0

@@ -20,13 +20,13 @@ from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.core.types import Job
 from edged.core.workers import Crew, Deadline
-from edged.pipeline.capture import Capture
-from edged.pipeline.follow import Follower
-from edged.pipeline.host import Host
-from edged.pipeline.inhand import Rules
-from edged.pipeline.publish import Publisher
-from edged.pipeline.station import Station
-from edged.pipeline.stations import Conditions, Stations, Tell
+from edged.hosting.host import Host
+from edged.line.capture import Capture
+from edged.line.clock import Conditions, Stations, Tell
+from edged.line.in_progress import Rules
+from edged.line.judge import Follower
+from edged.line.publish import Publisher
+from edged.line.station import Station
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.sinks.delivery import Message, Replay
-from edged.sinks.outbox import Row
+from edged.outbox.store import Row
+from edged.outbox.writer import Message, Replay
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from edged.config import MqttConfig
 from edged.core.errors import MissingDependency
-from edged.sinks.access import Access
+from edged.mqtt.credentials import Access
 
 try:
     import paho.mqtt.client as paho

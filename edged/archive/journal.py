@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from edged.archive.reader import JOURNAL, PICTURES
 from edged.core import sqlite
 from edged.core.errors import SinkError
-from edged.sinks.reading import JOURNAL, PICTURES
 
 log = logging.getLogger(__name__)
 

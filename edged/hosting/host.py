@@ -32,12 +32,12 @@ from edged.core.observer import Observer
 from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
 from edged.core.workers import Crew, Deadline, Worker
-from edged.pipeline.batch import Batcher
-from edged.pipeline.hosting import Hosting, Model, Running
-from edged.pipeline.improve import improve
-from edged.pipeline.infer import UnitPool, check_size
-from edged.pipeline.qualify import Recipe, first_qualified
-from edged.pipeline.swap import LEAVE_SECONDS, hand_over
+from edged.hosting.batch import Batcher
+from edged.hosting.improve import improve
+from edged.hosting.model import Hosting, Model, Running
+from edged.hosting.parity import Recipe, first_qualified
+from edged.hosting.swap import LEAVE_SECONDS, hand_over
+from edged.hosting.units import UnitPool, check_size
 
 log = logging.getLogger(__name__)
 

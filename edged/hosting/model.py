@@ -11,10 +11,10 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import ModelSpec
 from edged.core.workers import Worker
-from edged.pipeline.batch import Batcher
-from edged.pipeline.improve import Better
-from edged.pipeline.infer import UnitPool
-from edged.pipeline.qualify import Recipe
+from edged.hosting.batch import Batcher
+from edged.hosting.improve import Better
+from edged.hosting.parity import Recipe
+from edged.hosting.units import UnitPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from edged.core import sqlite
 from edged.core.errors import SinkError
-from edged.sinks.bounds import POLICIES, Bounds
-from edged.sinks.reserve import SIZE, Reserve
-from edged.sinks.rows import Appended, Confirmed, Record, runs
-from edged.sinks.rows import Row as Row
-from edged.sinks.uptime import Saved, Uptime
+from edged.outbox.bounds import POLICIES, Bounds
+from edged.outbox.disk_reserve import SIZE, Reserve
+from edged.outbox.records import Appended, Confirmed, Record, runs
+from edged.outbox.records import Row as Row
+from edged.outbox.uptime import Saved, Uptime
 
 log = logging.getLogger(__name__)
 

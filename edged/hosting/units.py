@@ -33,8 +33,8 @@ from edged.core.types import (
     Verdict,
 )
 from edged.core.workers import Crew, Deadline, Worker
-from edged.pipeline.batch import Batcher
-from edged.pipeline.decide import decide
+from edged.hosting.batch import Batcher
+from edged.hosting.decide import decide
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from edged.config import ArchiveConfig
 from edged.core.observer import Observer
 from edged.core.protocols import Entry, Sink
 from edged.core.types import Frame, Image, Inspection, ModelRef, Timing, Verdict
-from edged.core.workers import Crew, Deadline
 from edged.line.publish import Publisher
+from edged.runtime.workers import Crew, Deadline
 from edged.wire import results
 
 WIDTH, HEIGHT, PICTURES = 1280, 720, 8

@@ -36,18 +36,19 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from edged import imaging, workbench
-from edged.agent import ports
-from edged.agent.results import ResultsStream
-from edged.agent.server import Doors
 from edged.cameras.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
-from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
+from edged.grpc import ports
+from edged.grpc.results import ResultsStream
+from edged.grpc.server import Doors
 from edged.hosting.host import Host
 from edged.hosting.model import Hosting
+from edged.runtime.workers import Crew, Deadline
+from edged.tools import judge
+from edged.wire import imaging
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.spec import read_spec
 
@@ -135,7 +136,7 @@ def train(root: Path) -> Path:
         image, _ = render("machined", 1, index, WIDTH, HEIGHT, 0.0)
         imaging.write_png(root / "parts" / "normal" / f"{index}.png", image)
     done = lambda *_a, **_f: None  # noqa: E731
-    workbench.train(root / "parts", root / "model", "part", 0, done, side=SIDE)
+    judge.train(root / "parts", root / "model", "part", 0, done, side=SIDE)
     return root / "model"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edged.core.errors import EdgedError
 from edged.engines.recipe import ENGINES, installed
-from edged.workbench import Judge, pictures
+from edged.tools.judge import Judge, pictures
 
 
 def main() -> None:

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
-from edged.compilation import golden_pictures
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose
 from edged.engines.onnxruntime import OnnxRuntimeLoader
+from edged.tools.judge import pictures
+from edged.tools.plan_build import golden_pictures
 from edged.training.half import half_graph, input_means
+from edged.wire import imaging
 from edged.wire.spec import MODEL, read_spec
-from edged.workbench import pictures
 
 
 def scores(graph: bytes, spec: ModelSpec, rows: list[Image]) -> npt.NDArray[np.float32]:

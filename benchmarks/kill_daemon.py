@@ -18,9 +18,9 @@ import numpy as np
 from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, Timing, Verdict
-from edged.core.workers import Crew, Deadline
 from edged.mqtt.sink import MqttSink
 from edged.outbox.store import Outbox
+from edged.runtime.workers import Crew, Deadline
 
 ROOT = Path(__file__).parents[1]
 RATE = 200.0

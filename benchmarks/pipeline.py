@@ -25,10 +25,11 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edged import imaging, workbench
 from edged.cameras.parts import render
 from edged.engines import choose
 from edged.hosting.units import predict
+from edged.tools import judge
+from edged.wire import imaging
 from edged.wire.spec import read_spec
 
 FRAMES, DISTINCT, ROUNDS = 1200, 20, 3
@@ -57,7 +58,7 @@ def train(root: Path) -> Path:
         image, _ = render("machined", 1, index, WIDTH, HEIGHT, 0.0)
         (root / "parts" / "normal").mkdir(parents=True, exist_ok=True)
         imaging.write_png(root / "parts" / "normal" / f"{index}.png", image)
-    workbench.train(root / "parts", root / "model", "part", 0, lambda *_a, **_f: None)
+    judge.train(root / "parts", root / "model", "part", 0, lambda *_a, **_f: None)
     return root / "model"
 
 
@@ -143,7 +144,7 @@ level = "error"
 """,
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "edged.cli", "run", "--until-cameras-end", "--config"]
+    command = [sys.executable, "-m", "edged.cli.main", "run", "--until-cameras-end", "--config"]
     with subprocess.Popen([*command, str(config)]):
         return arrivals.rate(FRAMES)
 

@@ -31,13 +31,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config as BotoConfig
 from botocore.credentials import Credentials
 
-from edged import imaging
 from edged.store.catalog import Catalog, Scope
 from edged.store.credentials import Credential
 from edged.store.credentials import Credentials as Keys
 from edged.store.database import Database
 from edged.store.models import Models
-from edged.workbench import Judge
+from edged.tools.judge import Judge
+from edged.wire import imaging
 
 PORT, METRICS = 18_555, 18_556
 BUSY = "edged_stage_seconds_sum"
@@ -156,7 +156,7 @@ def main() -> int:
             f"calls_per_second = 0\nunits = {units}\n"
             f'[metrics]\nlisten = "127.0.0.1:{METRICS}"\n'
         )
-        command = [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
+        command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
         daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         aws = client()
         at = {"ProjectName": "p", "ModelVersion": "1"}

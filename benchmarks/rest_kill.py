@@ -27,9 +27,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from edged import imaging
 from edged.cameras.parts import render
 from edged.store.credentials import Credentials
+from edged.wire import imaging
 
 START_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
@@ -61,7 +61,7 @@ class Box:
 
     def start(self) -> None:
         """Start the daemon and wait for its port."""
-        command = [sys.executable, "-m", "edged.cli", "run", "--config", str(self.config)]
+        command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(self.config)]
         self.process = subprocess.Popen(command, stderr=self.log)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:

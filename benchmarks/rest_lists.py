@@ -13,21 +13,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from edged.control.chain import Chain
-from edged.control.service import Service
-from edged.control.surface import BEHAVIOURS
-from edged.control.throttle import Throttle
 from edged.core.observer import Observer
-from edged.core.workers import Crew, Deadline
+from edged.daemon.api import HostedModels
 from edged.hosting.host import Host
-from edged.lookout import HostedModels
+from edged.rest.chain import Chain
+from edged.rest.context import Service
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.throttle import Throttle
+from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Entry, Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
-from edged.store.jobs import Jobs
 from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.packaging_jobs import Jobs
 from edged.store.scratch import Scratch
 from tests.control_client import signed
 

@@ -24,11 +24,11 @@ import numpy as np
 
 from edged.core.observer import Observer
 from edged.core.types import Image
-from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
 from edged.hosting.host import Host
 from edged.hosting.model import Hosting
+from edged.runtime.workers import Crew, Deadline
 from edged.wire.spec import read_spec
 
 CAMERAS = 3

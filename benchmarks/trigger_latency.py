@@ -199,7 +199,7 @@ def daemon(root: Path, model: Path, deadline: float) -> Iterator[None]:
     """`edged run`, from its start to its clean end."""
     text = CONFIG.format(model=model, port=PORT, metrics=METRICS, deadline=deadline)
     (root / "edged.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "edged.cli", "run", "--config", str(root / "edged.toml")]
+    command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(root / "edged.toml")]
     with (root / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
         yield
         process.terminate()

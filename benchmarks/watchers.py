@@ -28,14 +28,14 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edged.agent.results import ResultsStream
-from edged.agent.server import Doors
 from edged.config import GrpcConfig
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer
 from edged.core.protocols import HostedModel
 from edged.core.types import Frame, Image, Inspection, NoVerdict, Reason, Timing, Verdict
-from edged.core.workers import Crew, Deadline, Worker
+from edged.grpc.results import ResultsStream
+from edged.grpc.server import Doors
+from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.pb import edge_agent_pb2_grpc, results_pb2, results_pb2_grpc
 

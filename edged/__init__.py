@@ -1,6 +1,6 @@
 """edged: a daemon beside a production line that looks at parts and says OK or not OK.
 
-Start reading at `edged/line/`, the journey of a frame; `edged/app.py` joins the rooms.
+Start reading at `edged/line/`, the journey of a frame; `edged/daemon/app.py` joins the rooms.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -29,7 +29,7 @@ from edged.core.types import (
     Trigger,
     Verdict,
 )
-from edged.core.workers import Crew, Deadline
+from edged.runtime.workers import Crew, Deadline
 from tests.fakes import Ears
 
 PLENTY = 1e15

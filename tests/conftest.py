@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edged import imaging, workbench
 from edged.cameras.parts import render
+from edged.tools import judge
+from edged.wire import imaging
 
 WIDTH, HEIGHT = 320, 240
 
@@ -28,5 +29,5 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder trained on `parts`."""
     folder = tmp_path_factory.mktemp("models") / "flange"
-    workbench.train(parts, folder, "flange", 1, lambda *_args, **_facts: None)
+    judge.train(parts, folder, "flange", 1, lambda *_args, **_facts: None)
     return folder

@@ -9,7 +9,7 @@ from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from edged.control.protocol import Request
+from edged.rest.protocol import Request
 
 HOST = "127.0.0.1:8080"
 

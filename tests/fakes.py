@@ -32,7 +32,6 @@ from edged.core.types import (
     Prediction,
     Reason,
 )
-from edged.core.workers import Crew, Deadline, Worker
 from edged.hosting.host import Host
 from edged.hosting.model import Hosting
 from edged.hosting.units import WARM_UPS
@@ -40,6 +39,7 @@ from edged.line.capture import Capture
 from edged.line.in_progress import Rules
 from edged.line.publish import Publisher
 from edged.line.station import Station
+from edged.runtime.workers import Crew, Deadline, Worker
 
 SIDE = 8
 SPEC = ModelSpec(ModelRef("m", "1", "0" * 64), SIDE, SIDE, 0.5, (SIDE, SIDE))

@@ -12,23 +12,23 @@ import boto3
 from botocore.config import Config
 
 from edged.config import Quotas
-from edged.control import imports
-from edged.control.chain import Chain, Done
-from edged.control.server import RestServer
-from edged.control.service import Service
-from edged.control.surface import BEHAVIOURS
-from edged.control.throttle import Throttle
 from edged.core.observer import Observer
-from edged.core.workers import Crew, Deadline
+from edged.daemon.api import HostedModels
 from edged.hosting.host import Host
-from edged.lookout import HostedModels
+from edged.rest import imports
+from edged.rest.chain import Chain, Done
+from edged.rest.context import Service
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.server import RestServer
+from edged.rest.throttle import Throttle
+from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog
 from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
-from edged.store.jobs import Jobs
 from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.packaging_jobs import Jobs
 from edged.store.scratch import Scratch
 
 

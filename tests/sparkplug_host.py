@@ -17,8 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edged.config import MqttConfig, SparkplugConfig
 from edged.core.types import Frame, Inspection, Timing, Trigger, Verdict
-from edged.core.workers import Crew, Deadline
 from edged.mqtt.sparkplug import SparkplugSink
+from edged.runtime.workers import Crew, Deadline
 from edged.wire.pb import sparkplug_b_pb2 as pb
 from tests.broker import Subscriber, wait_until
 from tests.fakes import Ears

@@ -190,7 +190,7 @@ def _listen(address: str) -> socket.socket:
 def _files(unit_text: str, files: Mapping[str, str]) -> dict[str, str]:
     python = f"/opt/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     paths = "/opt/edged/source:/opt/edged/packages"
-    script = "import sys; from edged.cli import main; sys.exit(main())"
+    script = "import sys; from edged.cli.main import main; sys.exit(main())"
     units = "/run/systemd/system"
     return {
         "/opt/edged/bin/python": "#!/bin/sh\n"

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.archive import sink as room
 from edged.archive.journal import JournalFile
 from edged.archive.reader import JOURNAL, PICTURES, ArchiveReader
 from edged.core.errors import NotFound, SinkError
 from edged.core.types import NO_IMAGE
+from edged.wire import imaging
 from tests.archive_box import GOOD, NONE, archive, files, image_of, inspection, triggered
 from tests.broker import wait_until
 from tests.fakes import PATIENCE

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edged import imaging
 from edged.core.errors import MissingDependency, ModelError
 from edged.training import backbone
 from edged.training.gather import resized
 from edged.training.nodes import Nodes
+from edged.wire import imaging
 from tests.shared_data import shared_data
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edged import imaging
 from edged.engines import choose as engines
 from edged.training import fit as fitting
 from edged.training.backbone import EfficientNetLite0
@@ -24,6 +23,7 @@ from edged.training.evidence import Choice
 from edged.training.features import View
 from edged.training.scorers import fit_pooled
 from edged.training.selection import worth_summing
+from edged.wire import imaging
 from tests.test_training import quiet, write_set
 
 VIEW = View(EfficientNetLite0(), (64, 64))

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.cameras.defects import KINDS
 from edged.cameras.folder import FolderCamera
 from edged.cameras.opencv import OpenCvCamera
 from edged.cameras.parts import render
 from edged.cameras.simulated import SimulatedCamera
 from edged.core.errors import BadImage, CameraError
+from edged.wire import imaging
 
 
 def pictures(folder: Path, *names: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from edged.core.errors import BadImage, CameraError
 from edged.core.types import Inspection, NoVerdict, Reason
-from edged.core.workers import Deadline
+from edged.runtime.workers import Deadline
 from tests.fakes import PATIENCE, FakeCamera, FakeLoader, Line, Step, picture
 
 UNPLUGGED = CameraError("cam: unplugged.")

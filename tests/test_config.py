@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edged import config
-from edged.cli import main
+from edged.cli.main import main
+from edged.config.load import load
 from tests.conftest import HEIGHT, WIDTH
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "edged.toml"
@@ -325,7 +325,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(
     )
     (line / "edged.toml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(elsewhere)
-    found = config.load(Path("../line/edged.toml"))
+    found = load(Path("../line/edged.toml"))
     assert found.state_dir == line / "state"
     assert found.models[0].path == line / "models/flange"
     assert [getattr(c, "path", None) or getattr(c, "source", None) for c in found.cameras] == [
@@ -353,11 +353,11 @@ def test_the_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None
     assert "\ntls = false" in text
     text = text.replace("\ntls = false", "\ntls = true")
     path.write_text(re.sub(r"^# (?=\[|[a-z0-9_]+ = )", "", text, flags=re.M), encoding="utf-8")
-    whole = config.load(path)
+    whole = load(path)
     assert {type(c) for c in whole.cameras} == {
-        config.OpenCvCamera,
-        config.FolderCamera,
-        config.SimulatedCamera,
+        load.OpenCvCamera,
+        load.FolderCamera,
+        load.SimulatedCamera,
     }
     sections: list[Any] = [whole, *whole.models, *whole.cameras, *whole.stations, whole.archive]
     sections += [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged import config
+from edged.config.load import load
 from edged.core.errors import ConfigError
 
 STATION = """
@@ -54,7 +54,7 @@ def test_a_station_that_cannot_work_is_named_before_it_runs(
     path = tmp_path / "edged.toml"
     path.write_text(STATION + more, encoding="utf-8")
     with pytest.raises(ConfigError) as fault:
-        config.load(path)
+        load(path)
     assert problem in str(fault.value)
 
 
@@ -62,11 +62,11 @@ def test_a_camera_with_a_model_is_a_station_of_its_own_name(tmp_path: Path) -> N
     path = tmp_path / "edged.toml"
     own = STATION.partition("[[stations]]")[0] + 'model = "m"\n'
     path.write_text(own, encoding="utf-8")
-    (station,) = config.load(path).all_stations
+    (station,) = load(path).all_stations
     assert (station.name, station.camera, station.model) == ("cam", "cam", "m")
     assert (station.trigger, station.limit) == ("free", 0.0)
     path.write_text(own.replace('model = "m"\n', ""), encoding="utf-8")
     with pytest.raises(ConfigError, match="give a model or a project, or name the camera in a"):
-        config.load(path)
+        load(path)
     path.write_text(STATION + 'trigger = "mqtt"\n[mqtt]\n', encoding="utf-8")
-    assert config.load(path).all_stations[0].limit == 1.0, "a trigger from outside has a deadline"
+    assert load(path).all_stations[0].limit == 1.0, "a trigger from outside has a deadline"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import imaging
-from edged.cli import main
+from edged.cli.main import main
+from edged.wire import imaging
 from tests.broker import Mosquitto, Subscriber, require_mosquitto
 from tests.shared_data import shared_data
 
@@ -75,7 +75,7 @@ port = {broker.port}
 """,
             encoding="utf-8",
         )
-        command = [sys.executable, "-m", "edged.cli", "run", "--until-cameras-end"]
+        command = [sys.executable, "-m", "edged.cli.main", "run", "--until-cameras-end"]
         subprocess.run([*command, "--config", str(config)], timeout=60, check=True)
         mes.wait_for(22, 20, "/full")
         mes.wait_for(22, 20, "/result")

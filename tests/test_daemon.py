@@ -19,7 +19,7 @@ from edged.core.types import Reason
 from tests.broker import Mosquitto, Subscriber, require_mosquitto
 from tests.conftest import HEIGHT, WIDTH
 
-EDGED = [sys.executable, "-m", "edged.cli"]
+EDGED = [sys.executable, "-m", "edged.cli.main"]
 
 
 def configure(tmp_path: Path, model: Path, port: int, camera: str, extra: str = "") -> Path:

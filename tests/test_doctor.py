@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 
 
 def page(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -49,7 +49,7 @@ def test_a_library_that_is_half_installed_is_named_with_its_own_words(tmp_path: 
     (broken / "__init__.py").write_text("raise ImportError('libopenvino.so.2: cannot open')\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(Path.cwd())])
     done = subprocess.run(
-        [sys.executable, "-m", "edged.cli", "doctor", "--json"],
+        [sys.executable, "-m", "edged.cli.main", "doctor", "--json"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.core.errors import EngineError, ModelError
 from edged.core.protocols import Engine, EngineLoader, Tuning
 from edged.core.types import Image, Prediction
 from edged.engines.recipe import ENGINES
 from edged.hosting.units import predict
+from edged.wire import imaging
 from edged.wire.spec import MODEL, read_spec
 from tests.conftest import HEIGHT, WIDTH
 

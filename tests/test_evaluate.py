@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Verdict
 from edged.training.evaluate import evaluate, figures, mask_pixels, tally
 from edged.training.samples import Dataset, Sample
+from edged.wire import imaging
 
 
 def quiet(stage: str, done: int, total: int, **facts: object) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.engines import choose as engines
 from edged.training.backbone import EfficientNetLite0
 from edged.training.evidence import LEAST_PICTURES, MARGIN, choose
@@ -15,6 +14,7 @@ from edged.training.features import input_size
 from edged.training.planted import planted
 from edged.training.samples import Dataset, Sample
 from edged.training.scorers import fit_pooled
+from edged.wire import imaging
 
 NETWORK = EfficientNetLite0()
 

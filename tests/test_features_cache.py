@@ -120,7 +120,7 @@ def test_pictures_beyond_memory_are_judged_by_the_model_and_count(
 
 
 def test_a_picture_under_the_wrong_label_is_named(tmp_path: Path) -> None:
-    from edged import imaging
+    from edged.wire import imaging
 
     root = write_set(tmp_path / "set", 24, 14)
     imaging.write_png(root / "normal" / "wrong.png", part(5000, spoilt=True))

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from edged.app import App
 from edged.config import Config, MqttConfig, RestConfig, SimulatedCamera
 from edged.core.errors import BadImage, Busy, WrongState
 from edged.core.types import Inspection
-from edged.core.workers import Crew, Deadline
+from edged.daemon.app import App
 from edged.hosting.host import Host
 from edged.hosting.model import Hosting
 from edged.line.judge import Follower
+from edged.runtime.workers import Crew, Deadline
 from edged.store.catalog import Catalog, Scope
 from edged.store.database import Database
 from edged.store.models import Models

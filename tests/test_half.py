@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from edged import imaging
-from edged.compilation import golden_pictures
 from edged.core.errors import ModelError
 from edged.engines import choose
+from edged.tools.plan_build import golden_pictures
 from edged.training.half import FIRST, half_graph, input_means
 from edged.training.nodes import FEATURES, Nodes
 from edged.training.rounding import rounded
+from edged.wire import imaging
 from edged.wire.spec import read_spec
 
 LARGEST_ERROR = 1e-3

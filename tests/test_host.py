@@ -24,10 +24,10 @@ from edged.core.errors import (
 )
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection, ModelSpec
-from edged.core.workers import Crew, Deadline
 from edged.hosting.batch import Batcher
 from edged.hosting.host import IDLE_TICKS, Host, Hosting
 from edged.hosting.units import FAILURES, UnitPool
+from edged.runtime.workers import Crew, Deadline
 from tests.broker import wait_until
 from tests.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line, job, picture
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.cameras.parts import render
 from edged.core.errors import BadImage
 from edged.core.types import Image
+from edged.wire import imaging
 
 
 def noisy(height: int, width: int) -> Image:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 from edged.core.errors import BadDataset, ModelError
-from edged.job import Cancelled, TrainingJob
+from edged.tools.training_job import Cancelled, TrainingJob
 
 
 def request(images: Path, output: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PARENT = """
 import sys
-from edged.job import TrainingJob
+from edged.tools.training_job import TrainingJob
 
 def progress(stage, done, total, **facts):
     if stage == "features" and done == 2:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 from edged.core.errors import InvalidInput, ModelError, NotFound
 from edged.store.keyring import Keyring
 from edged.store.scratch import Scratch

@@ -16,21 +16,21 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Keys
 
-from edged import imaging
-from edged.app import App
 from edged.archive.reader import ArchiveReader
 from edged.archive.sink import Archive
-from edged.cli import main
+from edged.cli.main import main
 from edged.config import ArchiveConfig, Config, ModelConfig, Quotas, RestConfig, SimulatedCamera
-from edged.control.chain import Chain, Done
-from edged.control.labels import Desk
-from edged.control.material import lines_of
-from edged.control.surface import BEHAVIOURS
-from edged.control.throttle import Throttle
 from edged.core.errors import BadDataset, EdgedError, InvalidInput, NotFound, WrongState
 from edged.core.protocols import Label
 from edged.core.types import Inspection
+from edged.daemon.app import App
+from edged.rest.chain import Chain, Done
+from edged.rest.labels import Desk
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.throttle import Throttle
+from edged.rest.training_data import lines_of
 from edged.store.credentials import Credentials
+from edged.wire import imaging
 from tests.archive_box import GOOD, archive, inspection
 from tests.broker import free_port, wait_until
 from tests.conftest import HEIGHT, WIDTH

@@ -13,7 +13,7 @@ import pytest
 
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
-from edged.ops.metrics import Metrics
+from edged.daemon.metrics import Metrics
 from edged.outbox.bounds import Bounds
 from edged.outbox.records import Record, Row
 from edged.outbox.send_order import Replay

@@ -21,10 +21,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Trigger, Verdict
-from edged.core.workers import Crew, Deadline
 from edged.mqtt.outgoing import EXPIRY_SECONDS
 from edged.mqtt.sink import MqttSink
 from edged.outbox.store import Outbox, Row
+from edged.runtime.workers import Crew, Deadline
 from edged.wire.results import FLAT_BYTES
 from tests.broker import Mosquitto, Received, Subscriber
 

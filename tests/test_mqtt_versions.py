@@ -24,7 +24,9 @@ def old_broker() -> Iterator[int]:
     """The demo's embedded broker, which speaks 3.1.1 only; its port."""
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "edged.demo.broker", str(port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "edged.tools.demo.broker", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edged.ops import logs
+from edged.daemon import logs
 
 LINE_BREAKS = "first\nsecond\r\nthird\u2028fourth"
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 
-from edged.core.priority import NICE, behind
+from edged.runtime.priority import NICE, behind
 
 SCRIPT = """
 import os, sys, threading
-from edged.core.priority import behind
+from edged.runtime.priority import behind
 if sys.argv[1] == "no right":  # as a service without LimitNICE= has it
     import resource
     resource.setrlimit(resource.RLIMIT_NICE, (0, 0))

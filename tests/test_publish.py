@@ -9,8 +9,8 @@ import numpy as np
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Verdict
-from edged.core.workers import Crew
 from edged.line.publish import HELD, Publisher
+from edged.runtime.workers import Crew
 
 GOOD = Verdict(False, 0.9, 0.1, 0.5)
 

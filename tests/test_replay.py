@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from edged import imaging, workbench
-from edged.app import App
 from edged.archive.reader import JOURNAL, PICTURES, ArchiveReader
-from edged.cli import main
-from edged.config import load
+from edged.cli.main import main
+from edged.config.load import load
+from edged.daemon.app import App
+from edged.tools import judge
+from edged.wire import imaging
 from tests.conftest import HEIGHT, WIDTH
 from tests.fakes import PATIENCE
 
@@ -188,7 +189,7 @@ def test_a_changed_threshold_does_not_change_what_is_compared(
 ) -> None:
     spec = (own / "spec.json").read_bytes()
     try:
-        workbench.set_threshold(own, 0.99, None, None, 0.95, "for a test")
+        judge.set_threshold(own, 0.99, None, None, 0.95, "for a test")
         record = next(r for r in line.records if r["eval"] == "NotOK")
         assert replay(line, record["id"]) == 0
         told = json.loads(capsys.readouterr().out)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.core.errors import InvalidInput
 from edged.core.types import Verdict
 from edged.training.evaluate import Tally, tally
 from edged.training.report import steadiness, write_report
 from edged.training.samples import Dataset, Sample
+from edged.wire import imaging
 
 
 def quiet(stage: str, done: int, total: int, **facts: object) -> None:

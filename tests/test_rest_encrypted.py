@@ -7,7 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 from edged.store.keyring import Keyring
 from edged.store.sealing import MAGIC
 from edged.wire.spec import read_spec

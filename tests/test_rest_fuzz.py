@@ -14,13 +14,13 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.control import imports
-from edged.control.api import OPERATIONS, PREFIX
-from edged.control.chain import Chain
-from edged.control.protocol import Request
-from edged.control.shapes import Timestamp
-from edged.control.surface import BEHAVIOURS
-from edged.control.throttle import Throttle
+from edged.rest import imports
+from edged.rest.chain import Chain
+from edged.rest.constraints import Timestamp
+from edged.rest.declared import OPERATIONS, PREFIX
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.protocol import Request
+from edged.rest.throttle import Throttle
 from tests.rest_server import Rest, rest_server
 
 REQUESTS = 20_000

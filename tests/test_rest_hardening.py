@@ -19,10 +19,10 @@ import pytest
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
-from edged.app import App
 from edged.config import Config, Quotas, RestConfig, SimulatedCamera
-from edged.control import server
 from edged.core.errors import ModelError
+from edged.daemon.app import App
+from edged.rest import server
 from edged.store.catalog import Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
@@ -192,8 +192,8 @@ def bomb(side: int) -> bytes:
 
 
 def test_a_picture_s_size_and_kind_are_known_before_it_is_decoded(tmp_path: Path) -> None:
-    from edged.control.service import check_picture
     from edged.core.errors import BadImage
+    from edged.rest.context import check_picture
 
     for data, words in (
         (bomb(16384), "The image has 16384x16384 pixels; 64x64 to 4096x4096 are taken"),

@@ -17,12 +17,12 @@ import pytest
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
-from edged import imaging
-from edged.app import App
 from edged.cameras.parts import render
-from edged.cli import main
+from edged.cli.main import main
 from edged.config import Config, Quotas, RestConfig
+from edged.daemon.app import App
 from edged.store.credentials import Credentials
+from edged.wire import imaging
 from edged.wire.spec import read_spec
 from tests.s3_server import s3_server
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from edged.cli import main
-from edged.control.server import LARGEST_BODY
+from edged.cli.main import main
+from edged.rest.server import LARGEST_BODY
 from edged.store.credentials import Credentials
 from tests.control_client import signed
 from tests.rest_server import Rest, rest_server

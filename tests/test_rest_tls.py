@@ -14,8 +14,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import SSLError
 
-from edged.control import server
 from edged.core.errors import ConfigError
+from edged.rest import server
 from tests.broker import wait_until
 from tests.certificates import Papers, papers_of
 from tests.rest_server import Rest, rest_server

@@ -14,16 +14,16 @@ import grpc
 import numpy as np
 import pytest
 
-from edged.agent import results as results_room
-from edged.agent.results import ResultsStream
-from edged.agent.server import Doors
 from edged.config import GrpcConfig
 from edged.core.errors import NotFound
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer
 from edged.core.protocols import HostedModel, Sink
 from edged.core.types import Frame, Image, Inspection, NoVerdict, Reason, Timing, Verdict
-from edged.core.workers import Crew, Deadline
+from edged.grpc import results as results_room
+from edged.grpc.results import ResultsStream
+from edged.grpc.server import Doors
+from edged.runtime.workers import Crew, Deadline
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc as pb_grpc
 

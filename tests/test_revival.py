@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edged.control.revival import FIRST, LAST, Revival
 from edged.core.lifecycle import ModelStatus
+from edged.rest.revival import FIRST, LAST, Revival
 from tests.conformance.test_states import World, model_in, world
 
 __all__ = ["world"]

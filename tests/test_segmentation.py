@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Image, Prediction
 from edged.engines import choose as engines
 from edged.hosting.decide import decide
-from edged.imaging import Decoded
+from edged.tools.judge import Judge, detect
 from edged.training.dataset import read_dataset
 from edged.training.fit import train
 from edged.training.segments import coverage, lessons, truth
-from edged.workbench import Judge, detect
+from edged.wire import imaging
+from edged.wire.imaging import Decoded
 
 HEIGHT, WIDTH = 128, 160
 SPOT, CUT = DefectClass("spot", "#14A3B3"), DefectClass("cut", "#F76902")

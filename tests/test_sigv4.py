@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edged.control import sigv4
-from edged.control.protocol import Request, failure
-from edged.control.sigv4 import Refused, authenticate, authorize
 from edged.core.errors import InvalidInput, ModelError, NotFound
+from edged.rest import sigv4
+from edged.rest.protocol import Request, failure
+from edged.rest.sigv4 import Refused, authenticate, authorize
 from edged.store.credentials import Credential, Credentials
 from tests.control_client import now, signed
 

@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 import pytest
 
 from edged.core.types import Ack, Inspection, NoVerdict, Order, Picture, Reason
-from edged.core.workers import Worker
 from edged.line.in_progress import Rules
 from edged.line.station import Station
+from edged.runtime.workers import Worker
 from tests.fakes import PATIENCE, FakeLoader, Line, picture
 
 MS = 1_000_000

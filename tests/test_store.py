@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edged.core import durable
 from edged.line.sequences import Sequences
 from edged.outbox.bounds import Bounds
 from edged.outbox.records import Record
 from edged.outbox.store import Outbox
+from edged.runtime import durable
 
 COUNTER = """
 import sys

@@ -13,7 +13,6 @@ from edged.core.errors import EngineError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
-from edged.core.workers import Crew, Deadline
 from edged.engines import choose
 from edged.engines.recipe import Wanted
 from edged.hosting.batch import Batcher
@@ -21,7 +20,8 @@ from edged.hosting.host import Host
 from edged.hosting.model import Hosting
 from edged.hosting.swap import hand_over
 from edged.hosting.units import UnitPool
-from edged.imaging import read
+from edged.runtime.workers import Crew, Deadline
+from edged.wire.imaging import read
 from edged.wire.spec import read_spec
 from tests.broker import wait_until
 from tests.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line

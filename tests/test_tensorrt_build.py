@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.compilation import golden_pictures
 from edged.engines.onnxruntime import quantised
+from edged.tools.plan_build import golden_pictures
 from edged.training.backbone import EfficientNetLite0
 from edged.training.bank import Bank
 from edged.training.calibration import Calibration, Unit

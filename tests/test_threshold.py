@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 from edged.core.errors import InvalidInput
 from edged.training.bounds import (
     interval,

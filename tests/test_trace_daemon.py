@@ -19,13 +19,13 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
 
-from edged import imaging
+from edged.wire import imaging
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc
 from tests.broker import free_port, wait_until
 from tests.conftest import HEIGHT, WIDTH
 
-EDGED = [sys.executable, "-m", "edged.cli"]
+EDGED = [sys.executable, "-m", "edged.cli.main"]
 CONFIG = """
 state_dir = "state"
 [[models]]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.core.errors import BadDataset, EngineError, InvalidInput, ModelError
 from edged.training import gather
 from edged.training.dataset import read_dataset
@@ -16,6 +15,7 @@ from edged.training.fit import train
 from edged.training.samples import Dataset, Sample
 from edged.training.scorers import fit_positions, fit_supervised, fit_whole
 from edged.training.selection import worth_summing
+from edged.wire import imaging
 from edged.wire.spec import read_spec
 from tests.test_backbone import PlainRuntime
 

@@ -38,7 +38,7 @@ class Box:
 
 @contextmanager
 def box(folder: Path, port: int, loader: FakeLoader | None = None, **given: Any) -> Iterator[Box]:
-    """The parts that edged/daemon/line.py and edged/app.py put together, on fake hardware."""
+    """What daemon/line.py and daemon/app.py put together, on fake hardware."""
     mqtt = {k: given.pop(k) for k in ("username", "password_file") if k in given}
     whole = {"name": "s1", "camera": "cam", "model": "m", "trigger": "mqtt", **given}
     config = StationConfig(**whole)

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from edged.cli import main
+from edged.cli.main import main
 from edged.core.names import Engine
 from edged.core.protocols import Tuning
 from edged.engines import choose, tune

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edged.archive.reader import JOURNAL, PICTURES
-from edged.core import sqlite
 from edged.core.errors import SinkError
+from edged.runtime import sqlite
 
 log = logging.getLogger(__name__)
 

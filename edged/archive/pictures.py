@@ -15,10 +15,10 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edged import imaging
 from edged.archive.reader import PICTURES
-from edged.core.durable import sync
 from edged.core.types import Image
+from edged.runtime.durable import sync
+from edged.wire import imaging
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from typing import TypeAlias
 
 from edged.archive.journal import JournalFile, Kept
 from edged.archive.pictures import PictureFiles
+from edged.config.archive import ArchiveConfig
 from edged.core.observer import Observer
 from edged.core.types import Inspection
-from edged.sections.archive import ArchiveConfig
 from edged.wire.results import NOT_DECIDABLE, NOT_OK, OK
 
 log = logging.getLogger(__name__)

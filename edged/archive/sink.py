@@ -25,12 +25,12 @@ from edged.archive.journal import JournalFile, Row
 from edged.archive.pictures import PictureFiles, digest, name_of
 from edged.archive.reader import ID, ArchiveReader
 from edged.archive.retention import Clock, Retention, Sweep, free_bytes
+from edged.config.archive import ArchiveConfig
 from edged.core.errors import BadImage, SinkError
 from edged.core.observer import Observer
 from edged.core.protocols import Entry
 from edged.core.types import Image, Inspection
-from edged.core.workers import Crew, Deadline, Worker
-from edged.sections.archive import ArchiveConfig
+from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire import results
 
 log = logging.getLogger(__name__)

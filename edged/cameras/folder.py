@@ -8,10 +8,10 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edged import imaging
 from edged.cameras.pace import Pace
 from edged.core.errors import BadImage, CameraError
 from edged.core.types import Image, Picture
+from edged.wire import imaging
 
 
 class FolderCamera:

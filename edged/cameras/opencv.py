@@ -16,9 +16,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from edged import imaging  # imported first: it silences OpenCV, whose messages may show a password
 from edged.core.errors import BadImage, CameraError, MissingDependency
 from edged.core.types import Picture
+from edged.wire import imaging
 
 # FFmpeg's own lines would stand among the log's, and may show a password as well.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

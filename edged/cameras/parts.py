@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged import imaging
 from edged.cameras.defects import KINDS, damage
 from edged.cameras.designs import MARGIN, design
 from edged.core.types import Image, Truth
+from edged.wire import imaging
 
 DRIFT_FRAMES = 900
 """The lamp's slow drift comes back after so many frames."""

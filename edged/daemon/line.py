@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, StationConfig
-from edged.core import durable
 from edged.core.errors import InvalidInput, WrongState
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.core.types import Job
-from edged.core.workers import Crew, Deadline
 from edged.hosting.host import Host
 from edged.line.capture import Capture
 from edged.line.clock import Conditions, Stations, Tell
@@ -27,6 +25,8 @@ from edged.line.in_progress import Rules
 from edged.line.judge import Follower
 from edged.line.publish import Publisher
 from edged.line.station import Station
+from edged.runtime import durable
+from edged.runtime.workers import Crew, Deadline
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edged.core.child import ask
 from edged.core.errors import EngineError, MissingDependency
+from edged.runtime.child import ask
 
 ASK_SECONDS = 60.0
 REFUSED = 3  # exit code of a child that says why

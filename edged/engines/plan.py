@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edged.core.durable import sync
 from edged.core.errors import EngineError
 from edged.core.protocols import Progress
+from edged.runtime.durable import sync
 
 log = logging.getLogger(__name__)
 

@@ -28,15 +28,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from edged import imaging
-from edged.core.child import ask
 from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
-from edged.core.workers import Crew, Worker
 from edged.engines import machine
 from edged.engines.plan import PRECISIONS
 from edged.engines.recipe import Recipe, Wanted, installed, on_gpu, tunings
+from edged.runtime.child import ask
+from edged.runtime.workers import Crew, Worker
+from edged.wire import imaging
 from edged.wire.spec import read_spec
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import EngineError
 from edged.core.types import Anomaly, DefectClass, Floats, Prediction, Verdict
+from edged.wire import imaging
 
 SEEN = 0.5
 """From here on a class of defect is seen; its limit lies in the graph."""

@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from edged.core import priority
 from edged.core.errors import (
     DeadlineExceeded,
     EdgedError,
@@ -31,13 +30,14 @@ from edged.core.lifecycle import SERVING, Event, ModelStatus, advance
 from edged.core.observer import Observer
 from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
-from edged.core.workers import Crew, Deadline, Worker
 from edged.hosting.batch import Batcher
 from edged.hosting.improve import improve
 from edged.hosting.model import Hosting, Model, Running
 from edged.hosting.parity import Recipe, first_qualified
 from edged.hosting.swap import LEAVE_SECONDS, hand_over
 from edged.hosting.units import UnitPool, check_size
+from edged.runtime import priority
+from edged.runtime.workers import Crew, Deadline, Worker
 
 log = logging.getLogger(__name__)
 

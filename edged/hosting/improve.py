@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from edged.core.child import Cancelled
 from edged.core.errors import EdgedError, NotFound, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
-from edged.core.workers import Worker
 from edged.hosting.parity import Recipe
+from edged.runtime.child import Cancelled
+from edged.runtime.workers import Worker
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import ModelSpec
-from edged.core.workers import Worker
 from edged.hosting.batch import Batcher
 from edged.hosting.improve import Better
 from edged.hosting.parity import Recipe
 from edged.hosting.units import UnitPool
+from edged.runtime.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from edged import imaging
 from edged.core.errors import EngineError, MissingDependency, ParityError
 from edged.core.protocols import Engine, EngineLoader
 from edged.core.types import ModelSpec
 from edged.hosting.decide import decide
 from edged.hosting.units import predict
+from edged.wire import imaging
 
 TOLERANCE = 0.02
 EXACT = 0.001

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edged import imaging
 from edged.core.errors import BadImage, DeviceLost, EngineError
 from edged.core.observer import Observer
 from edged.core.protocols import Engine, EngineLoader
@@ -32,9 +31,10 @@ from edged.core.types import (
     Timing,
     Verdict,
 )
-from edged.core.workers import Crew, Deadline, Worker
 from edged.hosting.batch import Batcher
 from edged.hosting.decide import decide
+from edged.runtime.workers import Crew, Deadline, Worker
+from edged.wire import imaging
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import threading
 from edged.core.errors import BadImage, EdgedError
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
-from edged.core.workers import Crew, Deadline, Worker
 from edged.line.station import Station
+from edged.runtime.workers import Crew, Deadline, Worker
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from edged.core.names import TriggerKind
 from edged.core.observer import Observer
 from edged.core.stations import WORDS, StationEvent, StationState, advance
 from edged.core.types import Ack, Inspection, Order, Reason
-from edged.core.workers import Crew, Worker
 from edged.line.in_progress import order_future
 from edged.line.station import Station
+from edged.runtime.workers import Crew, Worker
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import threading
 import time
 from pathlib import Path
 
-from edged.core import sqlite
 from edged.core.errors import EdgedError
+from edged.runtime import sqlite
 
 log = logging.getLogger(__name__)
 

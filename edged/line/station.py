@@ -42,9 +42,9 @@ from edged.core.types import (
     Trigger,
     new_id,
 )
-from edged.core.workers import Worker
 from edged.line.in_progress import Entry, Rules, Unconfirmed, blank, with_picture
 from edged.line.publish import Publisher
+from edged.runtime.workers import Worker
 from edged.wire.results import result_number
 
 WINDOW = 4

@@ -14,7 +14,7 @@ import select
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from edged.core.workers import Crew, Worker
+from edged.runtime.workers import Crew, Worker
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from edged.core.observer import Observer
 from edged.core.protocols import Stations
 from edged.core.stations import StationState
 from edged.core.types import Inspection, Reason
-from edged.core.workers import Crew, Deadline, Worker
 from edged.mqtt.connection import PahoLink, Will
 from edged.mqtt.credentials import read
 from edged.mqtt.dialling import Dialler
@@ -32,6 +31,7 @@ from edged.mqtt.topics import Lane, lane
 from edged.outbox.bounds import Bounds
 from edged.outbox.store import Outbox
 from edged.outbox.writer import Inbox, Message, Replay, Writer
+from edged.runtime.workers import Crew, Deadline, Worker
 
 log = logging.getLogger(__name__)
 

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edged.config import MqttConfig
-from edged.core import durable
+from edged.config.sparkplug import SparkplugConfig
 from edged.core.errors import InvalidInput, SinkError
 from edged.core.observer import Observer
 from edged.core.types import Inspection
-from edged.core.workers import Crew, Deadline, Worker
 from edged.mqtt.connection import Arrival, PahoLink, Will
 from edged.mqtt.credentials import derived_id, read
 from edged.mqtt.dialling import Dialler
 from edged.outbox.writer import Inbox
-from edged.sections.sparkplug import SparkplugConfig
+from edged.runtime import durable
+from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire import sparkplug
 from edged.wire.sparkplug import HostState, Node, Outgoing, Values
 

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edged.core import sqlite
 from edged.core.errors import SinkError
 from edged.outbox.bounds import POLICIES, Bounds
 from edged.outbox.disk_reserve import SIZE, Reserve
 from edged.outbox.records import Appended, Confirmed, Record, runs
 from edged.outbox.records import Row as Row
 from edged.outbox.uptime import Saved, Uptime
+from edged.runtime import sqlite
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from edged.config import ACCOUNT
 from edged.core.errors import InvalidInput, ModelError, NotFound
-from edged.sections import ACCOUNT
 from edged.store import private
 
 VERSION = 1

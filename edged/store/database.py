@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edged.core import durable
 from edged.core.errors import ModelError
+from edged.runtime import durable
 
 MIGRATIONS: tuple[str, ...] = (
     """

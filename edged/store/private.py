@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edged.core.durable import sync
 from edged.core.errors import InvalidInput, ModelError
+from edged.runtime.durable import sync
 
 MODE = 0o600
 

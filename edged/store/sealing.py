@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edged.core.durable import sync
 from edged.core.errors import MissingDependency, ModelError
+from edged.runtime.durable import sync
 
 MAGIC = b"edged-sealed-1\n"
 KEY_BYTES = 32

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from edged import imaging
 from edged.core.errors import BadDataset
 from edged.training.manifest import read_manifest
 from edged.training.samples import Dataset, Sample
+from edged.wire import imaging
 
 MIN_NORMAL = 4
 Split = Literal["train", "test", "all"]

@@ -14,11 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import Progress
 from edged.core.types import DefectClass, Verdict
-from edged.imaging import Decoded
 from edged.training.bounds import interval
 from edged.training.metrics import (
     PixelAuroc,
@@ -30,6 +28,8 @@ from edged.training.metrics import (
 from edged.training.samples import Dataset, Sample
 from edged.training.segments import shown
 from edged.training.segments import truth as mask_layers
+from edged.wire import imaging
+from edged.wire.imaging import Decoded
 
 Judge: TypeAlias = Callable[[Decoded], Verdict]
 """One picture to a verdict, whose mask has the size of the picture's file."""

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadImage
 from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
@@ -50,6 +49,7 @@ from edged.training.metrics import auroc
 from edged.training.network import Network, Size
 from edged.training.planted import planted
 from edged.training.samples import Dataset
+from edged.wire import imaging
 
 SIDES = (256, 320, 384)
 MARGIN = 0.06

@@ -23,7 +23,6 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import InvalidInput, MissingDependency, ModelError
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Image
@@ -44,6 +43,7 @@ from edged.training.network import Network
 from edged.training.record import Judgement, Learned, Run, spec_of
 from edged.training.samples import Dataset
 from edged.training.threshold import UNBUDGETED, described, first_entry
+from edged.wire import imaging
 
 SIDES = range(64, 1025)
 GOLDEN_EACH = 3

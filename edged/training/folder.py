@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edged import imaging
-from edged.core.durable import sync
 from edged.core.errors import InvalidInput
 from edged.core.types import Image
+from edged.runtime.durable import sync
+from edged.wire import imaging
 from edged.wire.spec import FORMAT, GOLDEN, MODEL, SPEC
 
 

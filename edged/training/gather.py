@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 import edged
-from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
@@ -28,6 +27,7 @@ from edged.training.dataset import check_trainable
 from edged.training.features import View
 from edged.training.network import Size
 from edged.training.samples import Dataset, Sample
+from edged.wire import imaging
 
 FEW = 10
 """Normal pictures below which training warns."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Floats
 from edged.training.gather import COPIES, Gathered
@@ -36,6 +35,7 @@ from edged.training.segments import (
     truth,
     whitened,
 )
+from edged.wire import imaging
 
 MOST = 300
 NAMED = 3

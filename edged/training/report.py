@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadImage, InvalidInput
 from edged.core.types import Image
-from edged.imaging import Decoded
 from edged.training.evaluate import Judge, Judged, Tally, figures
 from edged.training.metrics import precision_recall
+from edged.wire import imaging
+from edged.wire.imaging import Decoded
 
 WORST = 8
 STEADY_PICTURES = 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edged.imaging import Opener, content
+from edged.wire.imaging import Opener, content
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edged import imaging
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Floats
 from edged.training.network import Size
 from edged.training.samples import Sample
 from edged.training.scorers import Gaussian, blur_matrix, top_mean
+from edged.wire import imaging
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 LEAST_MASKS = 5

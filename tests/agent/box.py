@@ -14,8 +14,6 @@ import grpc
 import numpy as np
 import pytest
 
-from edged.agent.results import ResultsStream
-from edged.agent.server import Doors
 from edged.config import GrpcConfig
 from edged.core.errors import NotFound, WrongState
 from edged.core.lifecycle import Event, ModelStatus, advance
@@ -32,7 +30,9 @@ from edged.core.types import (
     Timing,
     Verdict,
 )
-from edged.core.workers import Crew, Deadline
+from edged.grpc.results import ResultsStream
+from edged.grpc.server import Doors
+from edged.runtime.workers import Crew, Deadline
 from edged.wire.pb import edge_agent_pb2 as pb
 
 SPEC = ModelSpec(ModelRef("screws", "3", "ab" * 32), 64, 64, 0.5)

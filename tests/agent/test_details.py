@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from edged.agent.turns import MOST_WAITING
 from edged.core.errors import Busy, EngineError, ShuttingDown
+from edged.grpc.turns import MOST_WAITING
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.pb import edge_agent_pb2_grpc as pb_grpc
 from tests.agent.box import Box, ask, channel, refused

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 
-from edged.agent import framing
+from edged.grpc import framing
 from edged.wire.pb import edge_agent_pb2 as pb
 
 PIXELS = np.random.default_rng(1).integers(0, 256, framing.LEAST_BYTES, dtype=np.uint8).tobytes()

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edged.agent.inspections import CHUNK_BYTES, MAX_PICTURES
-from edged.agent.results import SCAN
 from edged.core.protocols import Entry, Label
 from edged.core.types import Order, Reason
+from edged.grpc.inspections import CHUNK_BYTES, MAX_PICTURES
+from edged.grpc.results import SCAN
 from edged.wire.pb import results_pb2 as pb
 from edged.wire.pb import results_pb2_grpc as pb_grpc
 from edged.wire.results import full

@@ -11,9 +11,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edged.agent.server import Doors
 from edged.config import GrpcConfig
 from edged.core.errors import ConfigError, WrongState
+from edged.grpc.server import Doors
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.pb import edge_agent_pb2_grpc as pb_grpc
 from edged.wire.pb import results_pb2, results_pb2_grpc
@@ -191,7 +191,7 @@ def test_without_grpc_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['grpc'] = None\n"
         "from edged.core.errors import MissingDependency\n"
-        "try:\n    import edged.agent.server\n"
+        "try:\n    import edged.grpc.server\n"
         "except MissingDependency as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,6 @@ import grpc
 import numpy as np
 import pytest
 
-from edged.agent.server import Doors
 from edged.config import GrpcConfig
 from edged.core.errors import Busy, ShuttingDown
 from edged.core.lifecycle import ModelStatus
@@ -16,6 +15,7 @@ from edged.core.types import (
     NoVerdict,
     Reason,
 )
+from edged.grpc.server import Doors
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.pb import edge_agent_pb2_grpc as pb_grpc
 from tests.agent.box import Box, ask, channel, pixels, refused

@@ -27,10 +27,10 @@ HOMES = {
     "edged.mqtt.incoming": "paho",
     "edged.mqtt.sink": "paho",
     "edged.mqtt.sparkplug": "paho",
-    "edged.demo.listeners": "paho",
-    "edged.demo.broker": "amqtt",
+    "edged.tools.demo.listeners": "paho",
+    "edged.tools.demo.broker": "amqtt",
 }
-GRPC = ("edged.agent", "edged.wire.pb", "edged.demo.listeners", "edged.demo.run")
+GRPC = ("edged.grpc", "edged.wire.pb", "edged.tools.demo.listeners", "edged.tools.demo.run")
 
 PROBE = """
 import importlib, sys
@@ -73,7 +73,7 @@ def test_files_have_at_most_400_lines_and_functions_at_most_60() -> None:
 
 def test_threads_are_made_in_one_place() -> None:
     makers = [p for p in SOURCES if "threading.Thread(" in p.read_text(encoding="utf-8")]
-    assert [module(p) for p in makers] == ["edged.core.workers"]
+    assert [module(p) for p in makers] == ["edged.runtime.workers"]
 
 
 def test_every_module_imports_without_the_heavy_libraries_or_names_the_extra() -> None:
@@ -92,7 +92,7 @@ def test_every_module_imports_without_the_heavy_libraries_or_names_the_extra() -
 
 def test_help_pulls_in_no_heavy_library() -> None:
     script = (
-        "import sys, edged.cli; edged.cli.parser().format_help();"
+        "import sys, edged.cli.main; edged.cli.main.parser().format_help();"
         "print([m for m in ('numpy', 'cv2', 'grpc', 'paho', 'onnxruntime', 'openvino', 'pydantic')"
         " if m in sys.modules])"
     )

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import botocore.loaders
 
-from edged.control.protocol import Request
+from edged.rest.protocol import Request
 
 MODEL: dict[str, Any] = botocore.loaders.Loader().load_service_model(
     "lookoutvision", "service-2", api_version="2020-11-20"

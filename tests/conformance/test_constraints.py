@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from edged.control import api
-from edged.control.protocol import failure, parameters, route
 from edged.core.errors import InvalidInput
+from edged.rest import declared
+from edged.rest.protocol import failure, parameters, route
 from tests.conformance.service_model import OPERATIONS, SHAPES, Fault, example, faults, request
 
 TABLE = [fault for operation in sorted(OPERATIONS) for fault in faults(operation)]
 
 
 def test_the_surface_is_the_service_model_s() -> None:
-    ours = {each.name: each for each in api.OPERATIONS}
+    ours = {each.name: each for each in declared.OPERATIONS}
     assert ours.keys() == OPERATIONS.keys()
     for name, spec in OPERATIONS.items():
         http, shape = spec["http"], SHAPES[spec["input"]["shape"]]
-        assert (ours[name].method, api.PREFIX + ours[name].path) == (
+        assert (ours[name].method, declared.PREFIX + ours[name].path) == (
             http["method"],
             http["requestUri"],
         )

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import imaging
 from edged.config import Quotas
-from edged.control.chain import Chain
-from edged.control.service import Service
-from edged.control.surface import BEHAVIOURS
-from edged.control.throttle import Throttle
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
+from edged.rest.chain import Chain
+from edged.rest.context import Service
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.throttle import Throttle
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Entry, Scope
 from edged.store.database import Database
-from edged.store.jobs import Jobs
 from edged.store.keyring import Keyring
 from edged.store.models import Models
+from edged.store.packaging_jobs import Jobs
 from edged.store.scratch import Scratch
+from edged.wire import imaging
 from tests.conformance.service_model import OPERATIONS, example, request
 
 SCOPE = Scope("123456789012", "us-east-1")

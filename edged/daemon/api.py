@@ -1,0 +1,338 @@
+"""The Lookout for Vision API as a part of the daemon: joins control, store, host and training.
+
+A composition root of its own, so that app.py need not know the API. Three workers do what answers
+left behind: `rest-host` ends hostings and revives what fell, `rest-work` imports and packages,
+`rest-train` trains. A fault in them is logged and tried again: the line goes on whatever happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edged.config import Quotas, RestConfig, split_address
+from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
+from edged.core.lifecycle import SERVING, ModelStatus
+from edged.core.protocols import HostedModel, Journal, Labels
+from edged.core.types import Image, Inspection, ModelSpec
+from edged.engines import choose
+from edged.engines.plan import PLANS
+from edged.engines.recipe import Recipe, Wanted
+from edged.hosting.host import Host
+from edged.hosting.model import Hosting
+from edged.rest import imports, models, packaging, trainings
+from edged.rest.audit import AuditLog
+from edged.rest.chain import Chain, Done
+from edged.rest.context import Service
+from edged.rest.labels import Desk
+from edged.rest.operations import BEHAVIOURS
+from edged.rest.revival import Revival
+from edged.rest.server import RestServer
+from edged.rest.throttle import Throttle
+from edged.runtime.workers import Crew, Deadline, Worker
+from edged.store.buckets import Buckets, S3Service
+from edged.store.catalog import Catalog
+from edged.store.credentials import Credentials
+from edged.store.database import Database
+from edged.store.keyring import Keyring
+from edged.store.models import Models
+from edged.store.packaging_jobs import Jobs
+from edged.store.scratch import Scratch
+from edged.tools.plan_build import Behind
+from edged.tools.training_job import Cancelled, TrainingJob
+from edged.wire.spec import MODEL, read_spec
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 5.0
+TRAIN_PATIENCE = 48 * 3600.0
+"""A training takes as long as it takes; its own process is watched by its pipe."""
+UNHOST_SECONDS = 120.0
+WORK_PATIENCE = 1800.0
+"""For one import or package; an S3 service that hangs is given up long before."""
+MEMORY_FACTOR = 4
+MEMORY_FLOOR = 64 * 2**20
+"""An engine takes about so many times its file (measured: 3), and a runtime's own."""
+
+
+class HostedModels:
+    """`control.service.Hosting` over the data plane's host. Any thread."""
+
+    def __init__(self, host: Host, state: Path, units: int) -> None:
+        """units: inference units that all of the API's models may have together."""
+        self._host = host
+        self._state = state
+        self._units = units
+        self._lock = threading.Lock()
+        self._given: dict[str, int] = {}
+
+    def host(
+        self,
+        name: str,
+        folder: Path,
+        units: int,
+        most: int,
+        opened: Callable[[], Path] | None = None,
+    ) -> None:
+        """Begin to host; see control.service.Hosting."""
+        resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
+        with self._lock:
+            taken = sum(count for key, count in self._given.items() if self._takes(key, name))
+            if taken + most > self._units:
+                raise QuotaExceeded(
+                    f"{most} inference units are asked for and {taken} of {self._units} are taken: "
+                    "stop a model, ask for fewer, or raise rest.units.",
+                    "INFERENCE_UNITS",
+                    resource,
+                )
+            _check_memory(folder, resource)
+            if self._known(name) is not None:
+                self._host.remove(name)  # it failed; it may come back with other units
+
+            # What is sealed is open on a tmpfs alone, and so is a plan, which holds its weights.
+            wanted, plans = Wanted(units=most), None if opened else self._state / PLANS
+
+            def recipes(place: Path, spec: ModelSpec) -> list[Recipe]:
+                return choose.recipes(place, spec, wanted, self._state, plans or place / PLANS)
+
+            read = partial(read_spec, name=name)
+            where = opened or (lambda: folder)
+            better = Behind(wanted, self._state, plans)
+            self._host.add(Hosting(name, where, read, recipes, units, most, better=better))
+            self._host.start(name)
+            self._given[name] = most
+
+    def unhost(self, name: str) -> None:
+        """Stop and forget; see control.service.Hosting."""
+        known = self._known(name)
+        if known is None:
+            return self._give_back(name)
+        if known.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
+            known = self._host.wait(name, UNHOST_SECONDS)
+        if known.status in SERVING:
+            self._host.stop(name)
+        self._host.remove(name)
+        self._give_back(name)
+
+    def hosted(self, name: str) -> HostedModel | None:
+        """What is known of a model; see control.service.Hosting."""
+        return self._known(name)
+
+    def detect(self, name: str, image: Image) -> Future[Inspection]:
+        """Judge one picture."""
+        return self._host.detect(name, image)
+
+    def _give_back(self, name: str) -> None:
+        with self._lock:
+            self._given.pop(name, None)
+
+    def _takes(self, name: str, other_than: str) -> bool:
+        """Whether a model holds its units; one that failed has none."""
+        known = self._known(name)
+        failed = known is None or known.status is ModelStatus.HOSTING_FAILED
+        return name != other_than and not failed
+
+    def _known(self, name: str) -> HostedModel | None:
+        try:
+            return self._host.wait(name, 0)
+        except NotFound:
+            return None
+
+
+def _check_memory(folder: Path, resource: Resource) -> None:
+    try:
+        size = (folder / MODEL).stat().st_size
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return  # the start will say what is wrong with the folder
+    free = next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable")), None)
+    needed = MEMORY_FLOOR + MEMORY_FACTOR * size
+    if free is not None and needed > free:
+        raise QuotaExceeded(
+            f"The model needs about {needed >> 20} MB and {free >> 20} MB are free: stop a model "
+            "first.",
+            "MEMORY",
+            resource,
+        )
+
+
+class Lookout:
+    """The API, running. `start` and `close` are called on main."""
+
+    def __init__(
+        self,
+        config: RestConfig,
+        quotas: Quotas,
+        state: Path,
+        host: Host,
+        crew: Crew,
+        deadline: Deadline,
+        tell: Callable[[Done], None],
+        journal: Journal | None = None,
+        followed: Mapping[str, str] | None = None,
+    ) -> None:
+        """journal: the archive, for labels. followed: of each station, the project's models."""
+        self._config = config
+        self._quotas = quotas
+        self._state = state
+        self._host = host
+        self._crew = crew
+        self._deadline = deadline
+        self._tell = tell
+        self._journal = journal
+        self._followed = followed or {}
+        self._stack = ExitStack()
+        self._woken: list[threading.Event] = []
+        self._job: TrainingJob | None = None
+        self.port = 0
+        self.labels: Labels | None = None
+        """Takes labels while the API is up, if there is an archive."""
+
+    def start(self) -> None:
+        """Open the catalog, host what was hosted, serve. Raises an EdgedError if it cannot."""
+        with ExitStack() as stack:
+            service, credentials = self._service(stack)
+            audit = stack.enter_context(AuditLog(self._state / "audit.log"))
+            chain = Chain(
+                service,
+                BEHAVIOURS,
+                None if self._config.anonymous else credentials.find,
+                Throttle(self._config.calls_per_second),
+                [audit.write, self._tell],
+            )
+            revival = Revival()
+            revival.host_all(service)
+            for name, do in (
+                ("rest-host", partial(self._do_hosting, service, revival)),
+                ("rest-work", partial(self._do_work, service)),
+                ("rest-train", partial(self._do_training, service)),
+            ):
+                woken = threading.Event()
+                self._woken.append(woken)
+                worker = self._crew.start(name, partial(self._repeat, do, woken))
+                stack.callback(self._join, worker)
+                stack.callback(self._end, worker)
+            cert, key = self._config.cert_file, self._config.key_file
+            server = RestServer(
+                split_address(self._config.listen),
+                chain,
+                self._crew,
+                self._deadline,
+                (cert, key) if cert and key else None,
+            )
+            server.start()
+            stack.callback(server.close)
+            self.port = server.port
+            self._stack = stack.pop_all()
+        log.info("the API answers on %s", self._config.listen)
+
+    def close(self) -> None:
+        """Refuse requests, cancel a training (it goes on at the next start), close the catalog."""
+        self._stack.close()
+
+    def _service(self, stack: ExitStack) -> tuple[Service, Credentials]:
+        config = self._config
+        database = Database(self._state / "catalog.sqlite")
+        database.open()
+        stack.callback(database.close)
+        folder = self._state / "models"
+        folder.mkdir(mode=0o750, exist_ok=True)
+        root = config.buckets or self._state / "buckets"
+        root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        scratch = Scratch(self._state)
+        scratch.empty()
+        stack.callback(scratch.empty)
+        s3 = S3Service(config.s3_endpoint, config.s3_region) if config.s3 else None
+        catalog, buckets, journal = Catalog(database), Buckets(root, s3), self._journal
+        desk = None
+        if journal is not None:
+            desk = self.labels = Desk(catalog, buckets, self._quotas, journal, self._followed)
+        service = Service(
+            catalog,
+            Models(database),
+            Jobs(database),
+            buckets,
+            HostedModels(self._host, self._state, config.units),
+            folder,
+            Keyring(self._state / "keyring.json"),
+            scratch,
+            partial(database.on_commit, self._wake),  # who is woken must see what there is to do
+            self._quotas,
+            labels=desk,
+        )
+        return service, Credentials(self._state / "credentials.json")
+
+    def _wake(self) -> None:
+        for woken in self._woken:
+            woken.set()
+
+    def _join(self, worker: Worker) -> None:
+        worker.join(self._deadline.remaining(10.0))
+
+    def _end(self, worker: Worker) -> None:
+        worker.stop.set()
+        if self._job is not None:
+            self._job.cancel()
+        self._wake()
+
+    def _do_hosting(self, service: Service, revival: Revival, worker: Worker) -> None:
+        worker.beat(UNHOST_SECONDS)
+        models.settle(service, partial(worker.beat, UNHOST_SECONDS))
+        revival.settle(service)
+
+    def _do_work(self, service: Service, worker: Worker) -> None:
+        beat = partial(worker.beat, WORK_PATIENCE)
+        imports.settle(service, worker.stop.is_set, beat)
+        packaging.settle(service, beat)
+
+    def _do_training(self, service: Service, worker: Worker) -> None:
+        worker.beat(TRAIN_PATIENCE)
+        trainings.settle(service, partial(self._train, worker), worker.stop.is_set)
+
+    def _repeat(self, do: Callable[[Worker], None], woken: threading.Event, worker: Worker) -> None:
+        """Do it whenever there may be something to do. Nothing in it may end the daemon.
+
+        What could not be done is still in the catalog, and is done the next time, or the time
+        after: a full disk, or a catalog that somebody holds locked, passes.
+        """
+        while not worker.stop.is_set():
+            woken.clear()
+            try:
+                do(worker)
+            except Exception:
+                log.exception("%s failed, and tries again", worker.name)
+            worker.beat()
+            if not worker.stop.is_set():  # its wake may have been cleared above
+                woken.wait(IDLE_SECONDS)
+
+    def _train(self, worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+        job = self._job = TrainingJob(request, self._config.training_memory_mb)
+        if worker.stop.is_set():
+            job.cancel()
+        hours = self._quotas.training_hours
+        until = time.monotonic() + hours * 3600.0
+
+        def progress(stage: str, done: int, total: int, **facts: Any) -> None:
+            worker.beat(TRAIN_PATIENCE)
+            if time.monotonic() > until:
+                job.cancel()
+
+        try:
+            return job.run(progress)
+        except Cancelled:
+            if time.monotonic() > until:
+                raise ModelError(
+                    f"The training took more than the {hours:g} hours that are allowed: train on "
+                    "fewer images, or raise quotas.training_hours."
+                ) from None
+            worker.stop.set()
+            raise
+        finally:
+            self._job = None

@@ -1,0 +1,205 @@
+"""A request's way: who, what, allowed, not too often, well formed, once, done, written down.
+
+Owns that order and what is known of a call at its end: the audit line and the metrics. Everything
+that can go wrong becomes the API's error here; a fault of the server's own is logged with its trace
+and told without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+from edged.config import ACCOUNT, REGION, is_loopback
+from edged.core.errors import EdgedError, Resource, WrongState
+from edged.rest import sigv4
+from edged.rest.context import Call, Service
+from edged.rest.declared import Operation
+from edged.rest.protocol import (
+    Request,
+    Response,
+    answer,
+    failure,
+    parameters,
+    percent_decoded,
+    route,
+)
+from edged.rest.sigv4 import AccessDenied, Caller
+from edged.rest.throttle import Throttle
+from edged.store.catalog import Scope
+from edged.store.credentials import Credential
+
+log = logging.getLogger(__name__)
+
+TOKEN_SECONDS = 8 * 3600.0
+ANONYMOUS = Caller("anonymous", ACCOUNT, REGION)
+
+Behaviour: TypeAlias = Callable[[Service, Call], dict[str, Any]]
+Find: TypeAlias = Callable[[str], Credential | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one request: for the audit log and the metrics."""
+
+    at: float
+    request_id: str
+    who: str
+    account: str
+    region: str
+    operation: str
+    what: str
+    peer: str
+    code: int
+    error: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Way:
+    """What is known of a request while it is on its way."""
+
+    request: Request
+    caller: Caller | None = None
+    operation: Operation | None = None
+    named: str = ""
+    """What the path does not say: the name of a new project."""
+
+
+class Chain:
+    """Answers requests. Any thread; a call takes as long as what it asks for."""
+
+    def __init__(
+        self,
+        service: Service,
+        behaviours: Mapping[str, Behaviour],
+        find: Find | None,
+        throttle: Throttle,
+        tell: Sequence[Callable[[Done], None]],
+    ) -> None:
+        """find: the access key of an id; None = everybody may do everything (loopback only)."""
+        self._service = service
+        self._behaviours = behaviours
+        self._find = find
+        self._throttle = throttle
+        self._tell = tell
+
+    def handle(self, request: Request) -> Response:
+        """The answer, whatever comes."""
+        began, way = time.monotonic(), _Way(request)
+        request_id = str(uuid.uuid4())
+        error = ""
+        try:
+            response = self._handle(way)
+        except EdgedError as refused:
+            response, error = failure(refused), refused.aws_code
+        except Exception:
+            log.exception("request %s failed", request_id)
+            fault = EdgedError(f"The server failed; its log says why (request {request_id}).")
+            response, error = failure(fault), fault.aws_code
+        self._report(way, request_id, response.code, error, time.monotonic() - began)
+        headers = {**response.headers, "x-amzn-RequestId": request_id}
+        return Response(response.code, response.body, headers)
+
+    def refuse(self, request: Request, error: EdgedError) -> Response:
+        """The answer to a request whose body was not taken; it is written down, too."""
+        request_id, response = str(uuid.uuid4()), failure(error)
+        self._report(_Way(request), request_id, response.code, error.aws_code, 0.0)
+        headers = {**response.headers, "x-amzn-RequestId": request_id}
+        return Response(response.code, response.body, headers)
+
+    def _report(self, way: _Way, request_id: str, code: int, error: str, seconds: float) -> None:
+        request = way.request
+        caller = way.caller or sigv4.claimed(request)
+        done = Done(
+            time.time(),
+            request_id,
+            caller.key_id,
+            caller.account,
+            caller.region,
+            way.operation.name if way.operation else "",
+            percent_decoded(f"{request.method} {request.path[:1200]}") + way.named,
+            request.peer,
+            code,
+            error,
+            seconds,
+        )
+        for each in self._tell:
+            each(done)
+
+    def _handle(self, way: _Way) -> Response:
+        request = way.request
+        credential: Credential | None = None
+        if self._find is None:
+            _check_local(request)
+            way.caller = _anonymous(request)
+        else:
+            now = datetime.now(timezone.utc)
+            way.caller, credential = sigv4.authenticate(request, self._find, now)
+        way.operation, path = route(request.method, request.path)
+        name, caller = way.operation.name, way.caller
+        if credential is not None:
+            sigv4.authorize(credential, name, caller.region)
+        scope = Scope(caller.account, caller.region)
+        self._throttle.take(scope, name)
+        call = Call(scope, parameters(way.operation, path, request))
+        if "projectName" not in path and call.get("ProjectName"):
+            way.named = f" {call['ProjectName']}"
+        return self._once(way.operation, call)
+
+    def _once(self, operation: Operation, call: Call) -> Response:
+        """Do it, or give the answer that the same call with the same token had."""
+        token = call.get("ClientToken") if operation.idempotent else None
+        behaviour = self._behaviours[operation.name]
+        if token is None:
+            return answer(operation, behaviour(self._service, call))
+        catalog, digest = self._service.catalog, _digest(call)
+        with catalog.transaction():
+            now = self._service.now()
+            known = catalog.answer_of(call.scope, operation.name, token, now)
+            if known is not None:
+                if known[0] != digest:
+                    raise WrongState(
+                        f"The client token {token} was used for another {operation.name}: give "
+                        "every call one of its own.",
+                        Resource("PROJECT", str(call.get("ProjectName") or "")),
+                    )
+                return Response(
+                    operation.code, known[1].encode(), {"Content-Type": "application/json"}
+                )
+            response = answer(operation, behaviour(self._service, call))
+            text = response.body.decode()
+            catalog.keep_answer(
+                call.scope, operation.name, token, digest, text, now + TOKEN_SECONDS
+            )
+        return response
+
+
+def _check_local(request: Request) -> None:
+    """Raise AccessDenied for what a page in a browser on this machine may have sent."""
+    host = re.sub(":[0-9]+$", "", request.header("host") or "localhost").strip("[]")
+    if request.header("origin") is not None or not is_loopback(host):
+        raise AccessDenied("Without keys only programs of this machine are served, no web page.")
+
+
+def _anonymous(request: Request) -> Caller:
+    """Nobody, in the region that a signature names, if there is one."""
+    header = request.header("authorization") or ""
+    scope = header.partition("Credential=")[2].partition(",")[0].split("/")
+    region = scope[2] if len(scope) == 5 and scope[2].replace("-", "").isalnum() else REGION
+    return Caller(ANONYMOUS.key_id, ANONYMOUS.account, region[:30])
+
+
+def _digest(call: Call) -> str:
+    """Of what was asked for, whatever its order."""
+    asked = {key: value for key, value in call.parameters.items() if key != "ClientToken"}
+    text = json.dumps(asked, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

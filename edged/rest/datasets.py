@@ -1,0 +1,138 @@
+"""CreateDataset, DescribeDataset, DeleteDataset, ListDatasetEntries, UpdateDatasetEntries.
+
+What reads a manifest or changes entries is accepted at once, with its status, and done behind the
+answer by imports.py; what was accepted lies in the catalog and is done after a restart, too.
+
+Choices where nothing is documented: a data set that is being made or changed can neither be
+changed nor deleted (ConflictException); a failed one can only be deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edged.core.errors import NotFound, Resource, WrongState
+from edged.rest.context import PAGE, Call, Service, page_start, page_token, project_of
+from edged.rest.projects import dataset_metadata
+from edged.store.catalog import DatasetRow, EntryFilter, Project
+
+CREATING = "CREATE_IN_PROGRESS"
+CREATED = "CREATE_COMPLETE"
+UPDATING = "UPDATE_IN_PROGRESS"
+CHANGEABLE = (CREATED, "UPDATE_COMPLETE", "UPDATE_FAILED_ROLLBACK_COMPLETE")
+MADE = "The dataset was created successfully."
+
+
+def create(service: Service, call: Call) -> dict[str, Any]:
+    """An empty data set, or one that is filled from a manifest behind the answer."""
+    kind = str(call["DatasetType"])
+    source = (call.get("DatasetSource") or {}).get("GroundTruthManifest", {}).get("S3Object")
+    with service.catalog.transaction():
+        project = project_of(service, call)
+        status, message = (CREATING, "The dataset is being created.") if source else (CREATED, MADE)
+        row = service.catalog.add_dataset(project, kind, status, message, service.now())
+        if row is None:
+            raise WrongState(
+                f"The project {project.name} has a {kind} dataset already: delete it first.",
+                resource_of(project, kind),
+            )
+        if source:
+            service.catalog.add_pending(row.id, json.dumps({"manifest": source}))
+    if source:
+        service.wake()
+    return {"DatasetMetadata": dataset_metadata(row)}
+
+
+def describe(service: Service, call: Call) -> dict[str, Any]:
+    """A data set and how many pictures of each kind it has."""
+    with service.catalog.transaction():
+        project, row = dataset_of(service, call)
+        total, normal, anomaly = service.catalog.statistics(row.id)
+    return {
+        "DatasetDescription": {
+            "ProjectName": project.name,
+            **dataset_metadata(row),
+            "LastUpdatedTimestamp": round(row.updated, 3),
+            "ImageStats": {
+                "Total": total,
+                "Labeled": normal + anomaly,
+                "Normal": normal,
+                "Anomaly": anomaly,
+            },
+        }
+    }
+
+
+def delete(service: Service, call: Call) -> dict[str, Any]:
+    """Remove a data set with its entries, before the answer; pictures stay in their bucket."""
+    with service.catalog.transaction():
+        project, row = dataset_of(service, call)
+        _check_idle(project, row)
+        service.catalog.delete_dataset(row)
+    return {}
+
+
+def list_entries(service: Service, call: Call) -> dict[str, Any]:
+    """Lines of the data set, filtered, in the order in which they came."""
+    limit = call.get("MaxResults") or PAGE
+    of = f"entries {call['ProjectName']} {call['DatasetType']}"
+    after = page_start(call.get("NextToken"), of, int) or 0
+    before, since = call.get("BeforeCreationDate"), call.get("AfterCreationDate")
+    wanted = EntryFilter(
+        call.get("Labeled"),
+        call.get("AnomalyClass"),
+        before and before.timestamp(),
+        since and since.timestamp(),
+        call.get("SourceRefContains"),
+    )
+    _, row = dataset_of(service, call)
+    found = service.catalog.entries(row.id, wanted, after, limit + 1)
+    page = found[:limit]
+    return {
+        "DatasetEntries": [line for _, line in page],
+        "NextToken": page_token(of, page[-1][0]) if len(found) > limit else None,
+    }
+
+
+def update(service: Service, call: Call) -> dict[str, Any]:
+    """Add or replace entries, all or none, behind the answer."""
+    with service.catalog.transaction():
+        project, row = dataset_of(service, call)
+        _check_idle(project, row)
+        if row.status not in CHANGEABLE:
+            raise WrongState(
+                f"The {row.type} dataset of {project.name} is {row.status}: delete it and create "
+                "it anew.",
+                resource_of(project, row.type),
+            )
+        changes = call["Changes"].decode("utf-8", "surrogateescape")
+        service.catalog.add_pending(row.id, json.dumps({"changes": changes}))
+        message = "The dataset is being updated."
+        service.catalog.set_dataset(row.id, UPDATING, message, service.now())
+    service.wake()
+    return {"Status": UPDATING}
+
+
+def dataset_of(service: Service, call: Call) -> tuple[Project, DatasetRow]:
+    """The project and data set that a call names. Raises NotFound."""
+    project, kind = project_of(service, call), str(call["DatasetType"])
+    row = service.catalog.dataset(project, kind)
+    if row is None:
+        raise NotFound(
+            f"The project {project.name} has no {kind} dataset.", resource_of(project, kind)
+        )
+    return project, row
+
+
+def resource_of(project: Project, kind: str) -> Resource:
+    """How errors name a data set."""
+    return Resource("DATASET", f"{project.name}/{kind}")
+
+
+def _check_idle(project: Project, row: DatasetRow) -> None:
+    if row.status.endswith("IN_PROGRESS"):
+        raise WrongState(
+            f"The {row.type} dataset of {project.name} is {row.status}: wait until that has ended.",
+            resource_of(project, row.type),
+        )

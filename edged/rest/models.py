@@ -1,0 +1,271 @@
+"""CreateModel, ListModels, DescribeModel, DeleteModel, StartModel, StopModel.
+
+A row holds what is wanted and what has settled: TRAINING, TRAINED, TRAINING_FAILED, HOSTED for a
+model that shall be hosted, also after a restart, and STOPPING_HOSTING until it no longer is. What
+the daemon does with a hosted one right now is asked of it: the status that is told is a projection
+of both.
+
+Choices where nothing is documented: an unknown key is a ValidationException at once, since nothing
+is gained by finding out later; faults of pictures are found in training.
+`latest` is the highest version, and a version is never used again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edged.core.errors import (
+    InvalidInput,
+    ModelError,
+    NotFound,
+    QuotaExceeded,
+    Resource,
+    WrongState,
+)
+from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.rest import tags
+from edged.rest.context import (
+    PAGE,
+    Call,
+    Service,
+    model_arn,
+    model_of,
+    page_start,
+    page_token,
+    project_of,
+)
+from edged.rest.training_data import lines_of
+from edged.store.models import ModelRow
+from edged.store.sealing import Closet, DataKey
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"
+TRAINING = "The model is being trained."
+TRAINED = "Training completed successfully."
+STARTING = "The model is starting."
+RUNNING = "The model is running"
+STOPPING = "The model is stopping."
+NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
+
+
+def create(service: Service, call: Call) -> dict[str, Any]:
+    """A model in training, on the entries that the data sets have now."""
+    kms, master = call.get("KmsKeyId"), None
+    if kms is not None:
+        try:
+            master = service.keyring.find(kms)
+        except NotFound as error:
+            raise InvalidInput(str(error)) from None
+    where = call["OutputConfig"]["S3Location"]
+    prefix = where.get("Prefix", "")
+    try:
+        service.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
+    except NotFound as error:
+        raise InvalidInput(f"OutputConfig: {error}") from None
+    with service.catalog.transaction():
+        project = project_of(service, call)
+        data = lines_of(service, project)
+        if len(service.models.having("TRAINING")) >= service.quotas.trainings:
+            raise QuotaExceeded(
+                f"{service.quotas.trainings} models are in training, as many as are allowed: wait "
+                "until one is done.",
+                "TRAININGS",
+                Resource("MODEL", project.name),
+            )
+        facts = {
+            "description": call.get("Description"),
+            "output": {"Bucket": where["Bucket"], "Prefix": prefix},
+        }
+        row = service.models.add(project, "TRAINING", TRAINING, facts, service.now())
+        arn = model_arn(row.scope, row.project, row.version)
+        key = DataKey.new() if master is not None else None
+        if master is not None and key is not None:
+            facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
+            service.models.set(row, row.status, row.message, facts)
+        closet = Closet(service.folder / str(row.id), key)
+        closet.root.mkdir(parents=True, exist_ok=True)
+        for kind, lines in data.items():
+            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
+        if call.get("Tags"):
+            resource = Resource("MODEL", f"{row.project}/{row.version}")
+            tags.put(service, arn, resource, call["Tags"])
+    service.wake()
+    return {"ModelMetadata": metadata(service, row)}
+
+
+def list_all(service: Service, call: Call) -> dict[str, Any]:
+    """Models by version."""
+    limit = call.get("MaxResults") or PAGE
+    of = f"models {call['ProjectName']}"
+    after = page_start(call.get("NextToken"), of, int) or 0
+    found = service.models.of(project_of(service, call), after, limit + 1)
+    page = found[:limit]
+    return {
+        "Models": [metadata(service, each) for each in page],
+        "NextToken": page_token(of, page[-1].version) if len(found) > limit else None,
+    }
+
+
+def describe(service: Service, call: Call) -> dict[str, Any]:
+    """Everything about a model."""
+    _, row = model_of(service, call)
+    facts = row.facts
+    units = {"MinInferenceUnits": facts.get("units"), "MaxInferenceUnits": facts.get("most")}
+    return {
+        "ModelDescription": {
+            **metadata(service, row),
+            "OutputConfig": {"S3Location": facts["output"]},
+            "EvaluationManifest": facts.get("evaluation_manifest"),
+            "EvaluationResult": facts.get("evaluation_result"),
+            "EvaluationEndTimestamp": facts.get("evaluation_end"),
+            "KmsKeyId": facts.get("kms"),
+            **(units if row.status == "HOSTED" else {}),
+        }
+    }
+
+
+def delete(service: Service, call: Call) -> dict[str, Any]:
+    """Remove a model that is neither in training nor hosted, before the answer."""
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.DELETE)
+        me = (row.scope, row.project, row.version)
+        if me in [(job.scope, job.project, job.version) for job in service.jobs.waiting()]:
+            raise WrongState(
+                f"The model {row.project}/{row.version} is being packaged: wait until that has "
+                "ended.",
+                Resource("MODEL", f"{row.project}/{row.version}"),
+            )
+        _unhost(service, row)
+        service.models.delete(row)
+        arn = model_arn(row.scope, row.project, row.version)
+        service.catalog.set_tags(arn, {})
+    service.wake()  # its folder goes behind the answer
+    return {"ModelArn": arn}
+
+
+def start(service: Service, call: Call) -> dict[str, Any]:
+    """Host a trained model."""
+    units = int(call["MinInferenceUnits"])
+    most = int(call.get("MaxInferenceUnits") or units)
+    if most < units:
+        raise InvalidInput(
+            f"MaxInferenceUnits {most} is less than MinInferenceUnits {units}: give at least as "
+            "many."
+        )
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.START)
+        service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+        host(service, row, units, most)
+        # What cannot be written down must not run.
+        service.catalog.on_rollback(partial(_unhost, service, row))
+    return {"Status": ModelStatus.STARTING_HOSTING.value}
+
+
+def stop(service: Service, call: Call) -> dict[str, Any]:
+    """Stop hosting; what is in hand is finished behind the answer."""
+    with service.catalog.transaction():
+        _, row = model_of(service, call)
+        _moved(service, row, Event.STOP)
+        service.models.set(row, "STOPPING_HOSTING", STOPPING, row.facts)
+    service.wake()
+    return {"Status": ModelStatus.STOPPING_HOSTING.value}
+
+
+def settle(service: Service, beat: Callable[[], None]) -> None:
+    """End the hosting of every model that was stopped, behind the answer. beat: before each."""
+    for row in service.models.having("STOPPING_HOSTING"):
+        beat()
+        try:
+            _unhost(service, row)
+        except WrongState as error:
+            log.warning("a model could not be stopped, and is tried again: %s", error)
+            continue
+        service.models.set(row, "TRAINED", TRAINED, row.facts)
+
+
+def host(service: Service, row: ModelRow, units: int, most: int) -> None:
+    """Begin to host a trained model; see service.Hosting."""
+
+    def opened() -> Path:
+        place = service.scratch.place(_place(row))
+        closet_of(service, row).take_out(MODEL, place)
+        return place
+
+    sealed = opened if "data_key" in row.facts else None
+    folder = service.folder / str(row.id) / MODEL
+    service.hosting.host(hosted_name(row), folder, units, most, sealed)
+
+
+def _unhost(service: Service, row: ModelRow) -> None:
+    service.hosting.unhost(hosted_name(row))
+    service.scratch.remove(_place(row))
+
+
+def _place(row: ModelRow) -> str:
+    return f"hosted-{row.id}"
+
+
+def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
+    """What a model is now, and the message that goes with it."""
+    settled = ModelStatus(row.status)
+    live = service.hosting.hosted(hosted_name(row))
+    if live is None:
+        lost = settled is ModelStatus.HOSTED
+        return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
+    if settled is not ModelStatus.HOSTED:
+        return settled, row.message
+    message = RUNNING if live.message == f"{RUNNING}." else live.message
+    return live.status, message
+
+
+def _moved(service: Service, row: ModelRow, event: Event) -> None:
+    """Raise WrongState unless the model may go that way now."""
+    status, _ = status_of(service, row)
+    name = f"{row.project}/{row.version}"
+    try:
+        advance(status, event, f"The model {name}")
+    except WrongState as error:
+        raise WrongState(str(error), Resource("MODEL", name)) from None
+
+
+def metadata(service: Service, row: ModelRow) -> dict[str, Any]:
+    """What lists tell of a model."""
+    status, message = status_of(service, row)
+    return {
+        "CreationTimestamp": round(row.created, 3),
+        "ModelVersion": str(row.version),
+        "ModelArn": model_arn(row.scope, row.project, row.version),
+        "Description": row.facts.get("description"),
+        "Status": status.value,
+        "StatusMessage": message,
+        "Performance": row.facts.get("performance"),
+    }
+
+
+def hosted_name(row: ModelRow) -> str:
+    """What the data plane calls the model; no name in a configuration has slashes."""
+    return f"{row.scope.account}/{row.scope.region}/{row.project}/{row.version}"
+
+
+def closet_of(service: Service, row: ModelRow) -> Closet:
+    """The model's folder; its model folder is `MODEL` in it. Raises ModelError without its key."""
+    root, wrapped = service.folder / str(row.id), row.facts.get("data_key")
+    if wrapped is None:
+        return Closet(root, None)
+    try:
+        master = service.keyring.find(row.facts["kms"]).key
+    except NotFound:
+        raise ModelError(
+            f"The model {row.project}/{row.version} is encrypted, and the keyring has no key "
+            f"{row.facts['kms']} any more: bring back the keyring."
+        ) from None
+    return Closet(
+        root, DataKey.unwrapped(wrapped, master, model_arn(row.scope, row.project, row.version))
+    )

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from edged.archive.sink import Archive
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.config import ArchiveConfig
 from edged.core.observer import Observer
 from edged.core.protocols import Entry, Sink

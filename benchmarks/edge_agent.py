@@ -36,7 +36,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
 from edged.engines import choose

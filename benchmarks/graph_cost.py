@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edged.training.backbone import EfficientNetLite0
-from edged.training.nodes import Nodes
+from edged.training.features.backbone import EfficientNetLite0
+from edged.training.onnx.nodes import Nodes
 
 ROUNDS = 200
 

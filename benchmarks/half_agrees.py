@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/half_agrees.py MODEL PICTURES
 
-The twin is what `edged compile` builds TensorRT's plan of (training/half.py), here run by ONNX
+The twin is what `edged compile` builds TensorRT's plan of (training/onnx/half.py), here run by ONNX
 Runtime on the CPU, which rounds where the graph says so. Printed: pictures, verdicts that flip, the
 largest difference of a score, and that over the largest score of the set. What the kernels of a GPU
 add to it is not shown here.
@@ -23,7 +23,7 @@ from edged.engines import choose
 from edged.engines.onnxruntime import OnnxRuntimeLoader
 from edged.tools.judge import pictures
 from edged.tools.plan_build import golden_pictures
-from edged.training.half import half_graph, input_means
+from edged.training.onnx.half import half_graph, input_means
 from edged.wire import imaging
 from edged.wire.spec import MODEL, read_spec
 

@@ -25,7 +25,7 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.engines import choose
 from edged.hosting.units import predict
 from edged.tools import judge

@@ -27,7 +27,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.store.credentials import Credentials
 from edged.wire import imaging
 

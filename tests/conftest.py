@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.tools import judge
 from edged.wire import imaging
 

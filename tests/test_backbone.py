@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from edged.core.errors import MissingDependency, ModelError
-from edged.training import backbone
-from edged.training.gather import resized
-from edged.training.nodes import Nodes
+from edged.training.features import backbone
+from edged.training.features.gather import resized
+from edged.training.onnx.nodes import Nodes
 from edged.wire import imaging
 from tests.shared_data import shared_data
 
@@ -184,7 +184,7 @@ def test_the_room_imports_without_onnx_and_then_names_the_extra():
         "import sys; sys.modules['onnx'] = None\n"
         "import edged.training.fit, edged.training.evaluate\n"
         "from edged.core.errors import MissingDependency\n"
-        "from edged.training.nodes import Nodes\n"
+        "from edged.training.onnx.nodes import Nodes\n"
         "try:\n    Nodes(64, 64)\n"
         "except MissingDependency as error:\n    print(error)\n"
     )

@@ -8,8 +8,10 @@ import numpy as np
 
 from edged.engines import choose as engines
 from edged.training import fit as fitting
-from edged.training.backbone import EfficientNetLite0
-from edged.training.bank import (
+from edged.training.data.dataset import read_dataset
+from edged.training.features.backbone import EfficientNetLite0
+from edged.training.features.view import View
+from edged.training.scorers.bank import (
     BANK_MB,
     BANK_MS,
     MULTIPLICATIONS_A_MS,
@@ -17,12 +19,10 @@ from edged.training.bank import (
     fit_bank,
     rows_within,
 )
-from edged.training.dataset import read_dataset
-from edged.training.ensemble import BANK
-from edged.training.evidence import Choice
-from edged.training.features import View
-from edged.training.scorers import fit_pooled
-from edged.training.selection import worth_summing
+from edged.training.scorers.distances import fit_pooled
+from edged.training.scorers.ensemble import BANK
+from edged.training.scorers.evidence import Choice
+from edged.training.scorers.selection import worth_summing
 from edged.wire import imaging
 from tests.test_training import quiet, write_set
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edged.cameras.defects import KINDS
 from edged.cameras.folder import FolderCamera
 from edged.cameras.opencv import OpenCvCamera
-from edged.cameras.parts import render
-from edged.cameras.simulated import SimulatedCamera
+from edged.cameras.simulation.camera import SimulatedCamera
+from edged.cameras.simulation.defects import KINDS
+from edged.cameras.simulation.parts import render
 from edged.core.errors import BadImage, CameraError
 from edged.wire import imaging
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.wire.pb import edge_agent_pb2 as agent
 from edged.wire.pb import edge_agent_pb2_grpc as agent_grpc
 from edged.wire.pb import results_pb2, results_pb2_grpc

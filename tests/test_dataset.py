@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.core.errors import BadDataset
-from edged.training.dataset import check_trainable, read_dataset
+from edged.training.data.dataset import check_trainable, read_dataset
 from tests.shared_data import shared_data
 
 

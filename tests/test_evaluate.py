@@ -8,8 +8,8 @@ import pytest
 
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Verdict
+from edged.training.data.samples import Dataset, Sample
 from edged.training.evaluate import evaluate, figures, mask_pixels, tally
-from edged.training.samples import Dataset, Sample
 from edged.wire import imaging
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edged.engines import choose as engines
-from edged.training.backbone import EfficientNetLite0
-from edged.training.evidence import LEAST_PICTURES, MARGIN, choose
-from edged.training.features import input_size
-from edged.training.planted import planted
-from edged.training.samples import Dataset, Sample
-from edged.training.scorers import fit_pooled
+from edged.training.data.planted import planted
+from edged.training.data.samples import Dataset, Sample
+from edged.training.features.backbone import EfficientNetLite0
+from edged.training.features.view import input_size
+from edged.training.scorers.distances import fit_pooled
+from edged.training.scorers.evidence import LEAST_PICTURES, MARGIN, choose
 from edged.wire import imaging
 
 NETWORK = EfficientNetLite0()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edged.core.types import Image
-from edged.training.cache import FeatureCache
-from edged.training.dataset import read_dataset
+from edged.training.data.dataset import read_dataset
+from edged.training.features.cache import FeatureCache
 from edged.training.fit import train
 from tests.test_backbone import PlainRuntime
 from tests.test_training import SIDE, part, quiet, write_set
@@ -104,7 +104,7 @@ def test_removing_leaves_what_is_not_the_cache_s(tmp_path: Path) -> None:
 def test_pictures_beyond_memory_are_judged_by_the_model_and_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edged.training import gather
+    from edged.training.features import gather
 
     monkeypatch.setattr(gather, "BUDGET", 1)  # leaves the least, 16 of a class
     root = write_set(tmp_path / "set", 30, 12)

@@ -14,9 +14,9 @@ import pytest
 from edged.core.errors import ModelError
 from edged.engines import choose
 from edged.tools.plan_build import golden_pictures
-from edged.training.half import FIRST, half_graph, input_means
-from edged.training.nodes import FEATURES, Nodes
-from edged.training.rounding import rounded
+from edged.training.onnx.half import FIRST, half_graph, input_means
+from edged.training.onnx.nodes import FEATURES, Nodes
+from edged.training.onnx.rounding import rounded
 from edged.wire import imaging
 from edged.wire.spec import read_spec
 

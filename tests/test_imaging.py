@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.core.errors import BadImage
 from edged.core.types import Image
 from edged.wire import imaging

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edged.training.calibration import THRESHOLD, calibrate, f1_limit, unit_of, upper_limit
-from edged.training.metrics import PixelAuroc, auroc, average_precision, confusion
+from edged.training.figures.calibration import THRESHOLD, calibrate, f1_limit, unit_of, upper_limit
+from edged.training.figures.metrics import PixelAuroc, auroc, average_precision, confusion
 
 
 def judged(scores, labels):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.training.folder import write_folder
+from edged.training.export.folder import write_folder
 
 
 def test_a_cancel_between_the_two_renames_leaves_a_whole_model(

@@ -10,12 +10,12 @@ import onnx
 import pytest
 
 from edged.core.errors import InvalidInput
-from edged.training.backbone import CHANNELS, REDUCTIONS, EfficientNetLite0
-from edged.training.dataset import read_dataset
-from edged.training.features import View, feature_graph
+from edged.training.data.dataset import read_dataset
+from edged.training.features.backbone import CHANNELS, REDUCTIONS, EfficientNetLite0
+from edged.training.features.plug import load_network
+from edged.training.features.view import View, feature_graph
 from edged.training.fit import train
-from edged.training.nodes import Nodes
-from edged.training.plug import load_network
+from edged.training.onnx.nodes import Nodes
 from tests.test_backbone import PlainRuntime
 from tests.test_training import SIDE, quiet, write_set
 

@@ -10,9 +10,9 @@ import pytest
 
 from edged.core.errors import InvalidInput
 from edged.core.types import Verdict
+from edged.training.data.samples import Dataset, Sample
 from edged.training.evaluate import Tally, tally
 from edged.training.report import steadiness, write_report
-from edged.training.samples import Dataset, Sample
 from edged.wire import imaging
 
 

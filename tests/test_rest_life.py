@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.cli.main import main
 from edged.config import Config, Quotas, RestConfig
 from edged.daemon.app import App

@@ -15,9 +15,9 @@ from edged.core.types import DefectClass, Image, Prediction
 from edged.engines import choose as engines
 from edged.hosting.decide import decide
 from edged.tools.judge import Judge, detect
-from edged.training.dataset import read_dataset
+from edged.training.data.dataset import read_dataset
 from edged.training.fit import train
-from edged.training.segments import coverage, lessons, truth
+from edged.training.scorers.segments import coverage, lessons, truth
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
 

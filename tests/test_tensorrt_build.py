@@ -21,15 +21,15 @@ import pytest
 
 from edged.engines.onnxruntime import quantised
 from edged.tools.plan_build import golden_pictures
-from edged.training.backbone import EfficientNetLite0
-from edged.training.bank import Bank
-from edged.training.calibration import Calibration, Unit
-from edged.training.ensemble import MAPS, Ensemble
-from edged.training.features import View
-from edged.training.graph import Fitted, model_graph
-from edged.training.half import convolutions, half_graph
-from edged.training.scorers import Gaussian, PositionGaussian, Supervised
-from edged.training.segments import Segments
+from edged.training.export.graph import Fitted, model_graph
+from edged.training.features.backbone import EfficientNetLite0
+from edged.training.features.view import View
+from edged.training.figures.calibration import Calibration, Unit
+from edged.training.onnx.half import convolutions, half_graph
+from edged.training.scorers.bank import Bank
+from edged.training.scorers.distances import Gaussian, PositionGaussian, Supervised
+from edged.training.scorers.ensemble import MAPS, Ensemble
+from edged.training.scorers.segments import Segments
 from edged.wire.spec import read_spec
 
 GENERATIONS = ("1.4.0.76", "1.7.1.116")

@@ -12,14 +12,14 @@ import pytest
 
 from edged.cli.main import main
 from edged.core.errors import InvalidInput
-from edged.training.bounds import (
+from edged.training.figures.bounds import (
     interval,
     lower_bound,
     most_events,
     trials_needed,
     upper_bound,
 )
-from edged.training.budget import Budget, setting
+from edged.training.figures.budget import Budget, setting
 
 
 def test_bounds_are_those_of_clopper_and_pearson() -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from edged.core.errors import BadDataset, EngineError, InvalidInput, ModelError
-from edged.training import gather
-from edged.training.dataset import read_dataset
-from edged.training.ensemble import UNSUPERVISED
+from edged.training.data.dataset import read_dataset
+from edged.training.data.samples import Dataset, Sample
+from edged.training.features import gather
 from edged.training.fit import train
-from edged.training.samples import Dataset, Sample
-from edged.training.scorers import fit_positions, fit_supervised, fit_whole
-from edged.training.selection import worth_summing
+from edged.training.scorers.distances import fit_positions, fit_supervised, fit_whole
+from edged.training.scorers.ensemble import UNSUPERVISED
+from edged.training.scorers.selection import worth_summing
 from edged.wire import imaging
 from edged.wire.spec import read_spec
 from tests.test_backbone import PlainRuntime

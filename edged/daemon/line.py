@@ -255,7 +255,7 @@ def open_camera(camera: CameraConfig) -> Camera:
             camera.read_timeout,
             camera.latency,
         )
-    from edged.cameras import simulated
+    from edged.cameras.simulation import camera as simulated
 
     return simulated.SimulatedCamera(
         camera.part,

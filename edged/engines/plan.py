@@ -5,8 +5,8 @@ it made lies in a folder that this user alone may write, with a sidecar that say
 is found by everything that a plan depends on. A plan can hold code, so none is loaded whose bytes
 are not those that were written here.
 
-Precision is decided in the graph (training/half.py) and built strongly typed where TensorRT can;
-TF32, which would cut the FP32 distances to ten bits, is off.
+Precision is decided in the graph (training/onnx/half.py) and built strongly typed where TensorRT
+can; TF32, which would cut the FP32 distances to ten bits, is off.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ def _small_model(folder: Path) -> Path:
     """A model folder with an empty graph. Raises MissingDependency without onnx."""
     import hashlib
 
-    from edged.training.folder import write_folder
-    from edged.training.nodes import Nodes
+    from edged.training.export.folder import write_folder
+    from edged.training.onnx.nodes import Nodes
 
     nodes = Nodes(16, 16)
     bright = nodes.add(

@@ -29,7 +29,7 @@ from edged.wire.spec import GOLDEN, read_spec
 
 if TYPE_CHECKING:
     from edged.store.sealing import Closet
-    from edged.training.budget import Budget
+    from edged.training.figures.budget import Budget
 
 
 class Judge:
@@ -95,15 +95,16 @@ def train(
 ) -> dict[str, Any]:
     """Train a model folder from a folder of pictures or a manifest; the trainer's report.
 
-    backbone: an ONNX file instead of EfficientNet-Lite0, see training/plug.py. cache: where a
-    training that is cut off leaves its features for the next one. opener: how pictures are read.
+    backbone: an ONNX file instead of EfficientNet-Lite0, see training/features/plug.py. cache:
+    where a training that is cut off leaves its features for the next one. opener: how pictures are
+    read.
     """
     if seed < 0:
         raise InvalidInput(f"seed {seed}: give a whole number from 0.")
-    from edged.training.backbone import EfficientNetLite0
-    from edged.training.dataset import read_dataset
+    from edged.training.data.dataset import read_dataset
+    from edged.training.features.backbone import EfficientNetLite0
+    from edged.training.features.plug import load_network
     from edged.training.fit import train as fit
-    from edged.training.plug import load_network
 
     network = load_network(backbone, choose.extractor) if backbone else EfficientNetLite0()
     dataset = read_dataset(images, split="train").opened_by(opener)
@@ -137,7 +138,7 @@ def train_and_judge(
     their `key`, of store/sealing.py.
     """
     from edged.store.sealing import Closet, DataKey
-    from edged.training.dataset import read_dataset
+    from edged.training.data.dataset import read_dataset
     from edged.training.evaluate import figures, tally
 
     opener = imaging.content
@@ -183,7 +184,7 @@ def set_threshold(
 
 
 def _budget(false_rejects: float | None, escapes: float | None, confidence: float) -> Budget | None:
-    from edged.training.budget import Budget
+    from edged.training.figures.budget import Budget
 
     if false_rejects is not None and escapes is not None:
         raise InvalidInput(
@@ -198,7 +199,7 @@ def evaluate(
     model: Path, images: Path, engine: str, progress: Progress, report: Path | None = None
 ) -> dict[str, Any]:
     """Judge a labelled set; the metrics. With `report`, an HTML page is written there."""
-    from edged.training.dataset import read_dataset
+    from edged.training.data.dataset import read_dataset
     from edged.training.evaluate import figures, tally
     from edged.training.report import write_report
 

@@ -206,7 +206,7 @@ def _graph(folder: Path, spec: ModelSpec, precision: str) -> bytes:
     graph = (folder / MODEL).read_bytes()
     if precision == "fp32":
         return graph
-    from edged.training import half
+    from edged.training.onnx import half
 
     pictures = golden_pictures(folder, spec)
     if precision == "fp16":

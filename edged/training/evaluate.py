@@ -17,17 +17,17 @@ import numpy.typing as npt
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import Progress
 from edged.core.types import DefectClass, Verdict
-from edged.training.bounds import interval
-from edged.training.metrics import (
+from edged.training.data.samples import Dataset, Sample
+from edged.training.figures.bounds import interval
+from edged.training.figures.metrics import (
     PixelAuroc,
     auroc,
     average_precision,
     class_metrics,
     confusion,
 )
-from edged.training.samples import Dataset, Sample
-from edged.training.segments import shown
-from edged.training.segments import truth as mask_layers
+from edged.training.scorers.segments import shown
+from edged.training.scorers.segments import truth as mask_layers
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
 

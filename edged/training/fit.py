@@ -26,22 +26,22 @@ import numpy.typing as npt
 from edged.core.errors import InvalidInput, MissingDependency, ModelError
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Image
-from edged.training import selection
-from edged.training.backbone import EfficientNetLite0
-from edged.training.budget import DECIMALS, Budget, setting
-from edged.training.cache import FeatureCache
-from edged.training.calibration import THRESHOLD, calibrate, pixel_limit
-from edged.training.ensemble import BANK, MARKED, SUPERVISED, UNSUPERVISED, Bools, Wanted
-from edged.training.evidence import Choice, choose
-from edged.training.features import View
-from edged.training.folder import check_replaceable, write_folder
-from edged.training.gather import COPIES, Gathered, gather, remaining, resized
-from edged.training.graph import Fitted, model_graph
-from edged.training.masks import Segmented, learn_masks
-from edged.training.metrics import auroc, confusion
-from edged.training.network import Network
-from edged.training.record import Judgement, Learned, Run, spec_of
-from edged.training.samples import Dataset
+from edged.training.data.samples import Dataset
+from edged.training.export.folder import check_replaceable, write_folder
+from edged.training.export.graph import Fitted, model_graph
+from edged.training.export.record import Judgement, Learned, Run, spec_of
+from edged.training.features.backbone import EfficientNetLite0
+from edged.training.features.cache import FeatureCache
+from edged.training.features.gather import COPIES, Gathered, gather, remaining, resized
+from edged.training.features.network import Network
+from edged.training.features.view import View
+from edged.training.figures.budget import DECIMALS, Budget, setting
+from edged.training.figures.calibration import THRESHOLD, calibrate, pixel_limit
+from edged.training.figures.metrics import auroc, confusion
+from edged.training.scorers import selection
+from edged.training.scorers.ensemble import BANK, MARKED, SUPERVISED, UNSUPERVISED, Bools, Wanted
+from edged.training.scorers.evidence import Choice, choose
+from edged.training.scorers.masks import Segmented, learn_masks
 from edged.training.threshold import UNBUDGETED, described, first_entry
 from edged.wire import imaging
 

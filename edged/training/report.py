@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edged.core.errors import BadImage, InvalidInput
 from edged.core.types import Image
 from edged.training.evaluate import Judge, Judged, Tally, figures
-from edged.training.metrics import precision_recall
+from edged.training.figures.metrics import precision_recall
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
 

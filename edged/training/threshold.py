@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import InvalidInput, ModelError
-from edged.training.budget import Budget, Setting, setting
-from edged.training.calibration import THRESHOLD
-from edged.training.folder import rewrite_spec
+from edged.training.export.folder import rewrite_spec
+from edged.training.figures.budget import Budget, Setting, setting
+from edged.training.figures.calibration import THRESHOLD
 from edged.wire.spec import SPEC, read_spec
 
 UNBUDGETED = {

@@ -31,7 +31,7 @@ from edged.core.protocols import Engine, EngineLoader, Tuning  # noqa: E402
 from edged.core.types import Image  # noqa: E402
 from edged.engines import cuda, plan, tensorrt  # noqa: E402
 from edged.hosting.units import predict  # noqa: E402
-from edged.training.half import half_graph  # noqa: E402
+from edged.training.onnx.half import half_graph  # noqa: E402
 from edged.wire import imaging  # noqa: E402
 from edged.wire.spec import MODEL, read_spec  # noqa: E402
 from tests.test_engine_contract import (  # noqa: E402, F401 - they are the contract

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.core.errors import EdgedError, SinkError
 from edged.runtime.workers import Crew
 from edged.tools import judge

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edged.cameras.font import GLYPHS
+from edged.cameras.simulation.font import GLYPHS
 from edged.core.types import Floats
 
 Layer: TypeAlias = npt.NDArray[np.uint8]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from edged.core.errors import BadDataset
-from edged.training.manifest import read_manifest
-from edged.training.samples import Dataset, Sample
+from edged.training.data.manifest import read_manifest
+from edged.training.data.samples import Dataset, Sample
 from edged.wire import imaging
 
 MIN_NORMAL = 4

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from edged.core.errors import BadDataset, BadImage
 from edged.core.types import DefectClass, Floats
-from edged.training.network import Size
-from edged.training.samples import Sample
-from edged.training.scorers import Gaussian, blur_matrix, top_mean
+from edged.training.data.samples import Sample
+from edged.training.features.network import Size
+from edged.training.scorers.distances import Gaussian, blur_matrix, top_mean
 from edged.wire import imaging
 
 Doubles: TypeAlias = npt.NDArray[np.float64]

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.types import Floats
-from edged.training.bank import Bank, fit_bank
-from edged.training.features import View
-from edged.training.scorers import (
+from edged.training.features.view import View
+from edged.training.scorers.bank import Bank, fit_bank
+from edged.training.scorers.distances import (
     POOLED_TOP,
     TOP,
     Gaussian,
@@ -28,7 +28,7 @@ from edged.training.scorers import (
     fit_whole,
     top_mean,
 )
-from edged.training.segments import Segments
+from edged.training.scorers.segments import Segments
 
 UNSUPERVISED = ("position_gaussian", "pooled_gaussian", "whole_gaussian")
 """Always there; they guard what the others let pass."""

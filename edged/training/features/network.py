@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-from edged.training.nodes import Nodes, Tensor
+from edged.training.onnx.nodes import Nodes, Tensor
 
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels or in positions of a grid."""

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from edged.core.errors import BadDataset
 from edged.core.types import DefectClass, Floats
-from edged.training.gather import COPIES, Gathered
-from edged.training.metrics import PixelAuroc, class_metrics
-from edged.training.network import Size
-from edged.training.samples import Sample
-from edged.training.scorers import Gaussian
-from edged.training.segments import (
+from edged.training.data.samples import Sample
+from edged.training.features.gather import COPIES, Gathered
+from edged.training.features.network import Size
+from edged.training.figures.metrics import PixelAuroc, class_metrics
+from edged.training.scorers.distances import Gaussian
+from edged.training.scorers.segments import (
     BACKGROUND_ROWS,
     LEAST_MASKS,
     Segments,

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from edged.core.errors import ModelError
 from edged.core.protocols import FeatureExtractorLoader
 from edged.core.types import Image
-from edged.training.nodes import FEATURES, read_graph
-from edged.training.rounding import Array, rounded
+from edged.training.onnx.nodes import FEATURES, read_graph
+from edged.training.onnx.rounding import Array, rounded
 
 SEEDS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Where FP16 begins."""

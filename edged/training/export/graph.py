@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edged.core.types import Floats
-from edged.training import features
-from edged.training.bank import BANK_TOP, Bank
-from edged.training.calibration import NORMAL_LOGIT, Calibration, Unit
-from edged.training.ensemble import MAPS, Ensemble
-from edged.training.features import View
-from edged.training.network import Size
-from edged.training.nodes import Nodes, Tensor
-from edged.training.scorers import (
+from edged.training.features import view as features
+from edged.training.features.network import Size
+from edged.training.features.view import View
+from edged.training.figures.calibration import NORMAL_LOGIT, Calibration, Unit
+from edged.training.onnx.nodes import Nodes, Tensor
+from edged.training.scorers.bank import BANK_TOP, Bank
+from edged.training.scorers.distances import (
     BLUR,
     POOLED_TOP,
     TOP,
@@ -30,7 +29,8 @@ from edged.training.scorers import (
     blur_matrix,
     top_count,
 )
-from edged.training.segments import AROUND, MARK_TOP, Segments
+from edged.training.scorers.ensemble import MAPS, Ensemble
+from edged.training.scorers.segments import AROUND, MARK_TOP, Segments
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import BadDataset
-from edged.training.samples import Sample
+from edged.training.data.samples import Sample
 from edged.wire.manifest import ANOMALY, SOURCE, entry_of, kind_of, mask_of, source_of
 
 SHOWN = 200  # characters of a reference, in an error

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.types import Floats, Image
-from edged.training.network import Network, Size
-from edged.training.nodes import Nodes, Tensor
+from edged.training.features.network import Network, Size
+from edged.training.onnx.nodes import Nodes, Tensor
 
 DIMENSIONS = 96
 WIDEST = 3.0  # a longer picture is squeezed to this ratio of its sides

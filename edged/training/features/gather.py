@@ -21,12 +21,12 @@ import edged
 from edged.core.errors import BadDataset, BadImage
 from edged.core.protocols import FeatureExtractor, FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
-from edged.training import features
-from edged.training.cache import FeatureCache, Features
-from edged.training.dataset import check_trainable
-from edged.training.features import View
-from edged.training.network import Size
-from edged.training.samples import Dataset, Sample
+from edged.training.data.dataset import check_trainable
+from edged.training.data.samples import Dataset, Sample
+from edged.training.features import view as features
+from edged.training.features.cache import FeatureCache, Features
+from edged.training.features.network import Size
+from edged.training.features.view import View
 from edged.wire import imaging
 
 FEW = 10

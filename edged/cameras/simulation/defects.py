@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edged.cameras.designs import Design, Layer
+from edged.cameras.simulation.designs import Design, Layer
 
 Damage: TypeAlias = Callable[[Layer, Design, np.random.Generator], None]
 Grid: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

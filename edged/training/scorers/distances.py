@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.types import Floats
-from edged.training.features import fixed_signs
+from edged.training.features.view import fixed_signs
 
 RANK = 16  # directions kept per position; 8 to 32 measured alike
 ISOTROPIC = 0.1  # share of the mean variance added to every direction: pictures are few

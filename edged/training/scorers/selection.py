@@ -19,8 +19,10 @@ import numpy.typing as npt
 
 from edged.core.protocols import Progress
 from edged.core.types import Floats
-from edged.training.calibration import calibrate, fuse, unit_of
-from edged.training.ensemble import (
+from edged.training.features.gather import COPIES, Gathered
+from edged.training.figures.calibration import calibrate, fuse, unit_of
+from edged.training.figures.metrics import auroc
+from edged.training.scorers.ensemble import (
     BANK,
     MAPS,
     MARKED,
@@ -32,8 +34,6 @@ from edged.training.ensemble import (
     Wanted,
     fit_ensemble,
 )
-from edged.training.gather import COPIES, Gathered
-from edged.training.metrics import auroc
 
 FOLDS = 5
 LEAST_ANOMALIES = 10

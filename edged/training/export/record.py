@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 import edged
-from edged.training.evidence import Choice
-from edged.training.gather import Gathered
-from edged.training.graph import Fitted
-from edged.training.masks import Segmented
-from edged.training.nodes import onnx_version
+from edged.training.export.graph import Fitted
+from edged.training.features.gather import Gathered
+from edged.training.onnx.nodes import onnx_version
+from edged.training.scorers.evidence import Choice
+from edged.training.scorers.masks import Segmented
 
 
 @dataclass(frozen=True, slots=True)

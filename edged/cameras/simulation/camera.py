@@ -11,7 +11,7 @@ import time
 from datetime import datetime, timezone
 
 from edged.cameras.pace import Pace
-from edged.cameras.parts import render
+from edged.cameras.simulation.parts import render
 from edged.core.types import Picture
 
 

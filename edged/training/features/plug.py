@@ -25,8 +25,8 @@ import numpy as np
 from edged.core.errors import EngineError, InvalidInput
 from edged.core.protocols import FeatureExtractorLoader
 from edged.core.types import Floats
-from edged.training.network import Network, Size
-from edged.training.nodes import Foreign, Nodes, Tensor
+from edged.training.features.network import Network, Size
+from edged.training.onnx.nodes import Foreign, Nodes, Tensor
 
 MOST_MAPS = 3
 TRIED: tuple[Size, ...] = ((224, 224), (224, 448))

@@ -31,9 +31,15 @@ import numpy.typing as npt
 from edged.core.errors import BadImage
 from edged.core.protocols import FeatureExtractorLoader, Progress
 from edged.core.types import Floats, Image
-from edged.training import features
-from edged.training.calibration import unit_of
-from edged.training.ensemble import (
+from edged.training.data.planted import planted
+from edged.training.data.samples import Dataset
+from edged.training.features import view as features
+from edged.training.features.gather import resized
+from edged.training.features.network import Network, Size
+from edged.training.features.view import View
+from edged.training.figures.calibration import unit_of
+from edged.training.figures.metrics import auroc
+from edged.training.scorers.ensemble import (
     BANK,
     MAPS,
     UNSUPERVISED,
@@ -43,12 +49,6 @@ from edged.training.ensemble import (
     Wanted,
     fit_ensemble,
 )
-from edged.training.features import View
-from edged.training.gather import resized
-from edged.training.metrics import auroc
-from edged.training.network import Network, Size
-from edged.training.planted import planted
-from edged.training.samples import Dataset
 from edged.wire import imaging
 
 SIDES = (256, 320, 384)

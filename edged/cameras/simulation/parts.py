@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged.cameras.defects import KINDS, damage
-from edged.cameras.designs import MARGIN, design
+from edged.cameras.simulation.defects import KINDS, damage
+from edged.cameras.simulation.designs import MARGIN, design
 from edged.core.types import Image, Truth
 from edged.wire import imaging
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.types import Floats
-from edged.training.features import View
-from edged.training.network import Size
-from edged.training.scorers import Gaussian, blurred, top_mean
+from edged.training.features.network import Size
+from edged.training.features.view import View
+from edged.training.scorers.distances import Gaussian, blurred, top_mean
 
 BANK_MB = 1.0
 """Megabytes of vectors that a model may remember."""

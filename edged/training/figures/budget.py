@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edged.core.errors import InvalidInput
-from edged.training.bounds import most_events, trials_needed, upper_bound
+from edged.training.figures.bounds import most_events, trials_needed, upper_bound
 
 CONFIDENCE = 0.95
 DECIMALS = 4  # as decide.py compares

@@ -29,7 +29,7 @@ from edged.store.keyring import Keyring
 from edged.store.models import Models
 from edged.store.packaging_jobs import Jobs
 from edged.store.scratch import Scratch
-from tests.control_client import signed
+from tests.support.rest_client import signed
 
 SCOPE = Scope("123456789012", "us-east-1")
 ROUNDS = 200

@@ -1,6 +1,6 @@
 """10,000 triggers while camera, engine and broker fail at random: one ending for each.
 
-The long form of tests/test_trigger_mqtt.py: real broker, stations, publisher, sink and outbox; fake
+The long form of tests/mqtt/test_trigger.py: real broker, stations, publisher, sink and outbox; fake
 camera and engine, which stall when the dice say so; the broker is killed and started again.
 
     python -m benchmarks.trigger_storm [TRIGGERS] [SEED]         from the checkout
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.test_trigger_mqtt import storm
+from tests.mqtt.test_trigger import storm
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from edged.archive.sink import Archive
 from edged.cameras.simulation.parts import render
 from edged.config import ArchiveConfig
 from edged.core.observer import Observer
-from edged.core.protocols import Entry, Sink
+from edged.core.protocols import JournalEntry, Sink
 from edged.core.types import Frame, Image, Inspection, ModelRef, Timing, Verdict
 from edged.line.publish import Publisher
 from edged.runtime.workers import Crew, Deadline
@@ -88,7 +88,7 @@ def keeping_up(archive: Archive, images: list[Image], first: int, seconds: float
     """Pictures a second that the worker keeps when there is always one waiting."""
     room, told = threading.Semaphore(16), [0]
 
-    def done(entries: Sequence[Entry]) -> None:
+    def done(entries: Sequence[JournalEntry]) -> None:
         told[0] += sum(entry.picture for entry in entries)
         for _ in entries:
             room.release()

@@ -40,12 +40,12 @@ from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
 from edged.engines import choose
-from edged.engines.recipe import Wanted
+from edged.engines.recipe import EngineRequest
 from edged.grpc import ports
 from edged.grpc.results import ResultsStream
 from edged.grpc.server import Doors
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.runtime.workers import Crew, Deadline
 from edged.tools import judge
 from edged.wire import imaging
@@ -76,8 +76,8 @@ def serve_agent(folder: Path, model: Path) -> None:
     """The doors and a host, until SIGTERM; then `engine.json` has the engine's times."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     crew, deadline, engine = Crew(), Deadline(), Engine()
-    wanted = Wanted("onnxruntime", 1, 1, False)
-    hosting = Hosting(
+    wanted = EngineRequest("onnxruntime", 1, 1, False)
+    hosting = HostingSpec(
         "part", lambda: model, partial(read_spec, name="part"),
         lambda at, spec: choose.recipes(at, spec, wanted, folder, folder), 1, 1, 16, None,
     )  # fmt: skip

@@ -14,20 +14,20 @@ import time
 from pathlib import Path
 
 from edged.core.observer import Observer
-from edged.daemon.api import HostedModels
+from edged.daemon.api import ApiHosting
 from edged.hosting.host import Host
 from edged.rest.chain import Chain
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.throttle import Throttle
 from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
-from edged.store.catalog import Catalog, Entry, Scope
+from edged.store.catalog import Catalog, DatasetEntry, Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
 from edged.store.keyring import Keyring
 from edged.store.models import Models
-from edged.store.packaging_jobs import Jobs
+from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
 from tests.support.rest_client import signed
 
@@ -45,7 +45,7 @@ ASKED = (
 )
 
 
-def filled(state: Path) -> Service:
+def filled(state: Path) -> Context:
     """A catalog with much in it."""
     database = Database(state / "catalog.sqlite")
     database.open()
@@ -62,7 +62,7 @@ def filled(state: Path) -> Service:
                 (f"s3://parts/IMG_{n}.jpg", "normal" if n % 3 else "anomaly") for n in range(16_000)
             )
             entries = (
-                Entry(source, json.dumps({"source-ref": source, "x": "y" * 300}), kind)
+                DatasetEntry(source, json.dumps({"source-ref": source, "x": "y" * 300}), kind)
                 for source, kind in lines
             )
             catalog.put_entries(row.id, entries, 1.0)
@@ -70,8 +70,8 @@ def filled(state: Path) -> Service:
                 facts = {"output": {"Bucket": "b", "Prefix": ""}}
                 models.add(project, "TRAINED", "", facts, 1.0)
     host = Host([], Crew(), Observer(), Deadline())
-    return Service(
-        catalog, models, Jobs(database), Buckets(state), HostedModels(host, state, 8),
+    return Context(
+        catalog, models, PackagingJobs(database), Buckets(state), ApiHosting(host, state, 8),
         state / "models", Keyring(state / "keyring.json"), Scratch(state), lambda: None,
     )  # fmt: skip
 

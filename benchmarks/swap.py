@@ -25,9 +25,9 @@ import numpy as np
 from edged.core.observer import Observer
 from edged.core.types import Image
 from edged.engines import choose
-from edged.engines.recipe import Wanted
+from edged.engines.recipe import EngineRequest
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.spec import read_spec
 
@@ -75,8 +75,10 @@ class Line:
 def swapped(folder: Path, swaps: int, units: int) -> dict[str, object]:
     """One run."""
     spec = read_spec(folder)
-    recipes = {name: choose.recipes(folder, spec, Wanted(name, units, 1))[0] for name in NAMES}
-    hosting = Hosting(
+    recipes = {
+        name: choose.recipes(folder, spec, EngineRequest(name, units, 1))[0] for name in NAMES
+    }
+    hosting = HostingSpec(
         "m", lambda: folder, read_spec, lambda *_: [recipes[NAMES[0]]], units, queue=64
     )
     host = Host([hosting], Crew(), Observer(), Deadline())

@@ -43,7 +43,7 @@ COMMIT;
 """
 
 
-class Row(NamedTuple):
+class JournalRow(NamedTuple):
     """One inspection to be appended. time: seconds since 1970; picture: its file, or None."""
 
     id: str
@@ -56,7 +56,7 @@ class Row(NamedTuple):
     bytes: int = 0
 
 
-class Kept(NamedTuple):
+class KeptPicture(NamedTuple):
     """A row's picture. bytes: of its file; both empty when the row has none."""
 
     position: int
@@ -107,7 +107,7 @@ class JournalFile:
                 "folder writable for the user that runs edged."
             ) from error
 
-    def append(self, rows: Sequence[Row]) -> list[int]:
+    def append(self, rows: Sequence[JournalRow]) -> list[int]:
         """Add inspections in one transaction with one fsync; their positions.
 
         0 for one whose id, or station and number, is there already: it is not added.
@@ -120,7 +120,7 @@ class JournalFile:
             self._replace(str(damage))
             return self._append(rows)
 
-    def forget_pictures(self, kept: Sequence[Kept]) -> None:
+    def forget_pictures(self, kept: Sequence[KeptPicture]) -> None:
         """Note that their pictures are gone."""
         marks = [(each.position,) for each in kept]
         with self._writing() as db:
@@ -129,7 +129,7 @@ class JournalFile:
             )
         self._without(kept)
 
-    def remove(self, kept: Sequence[Kept]) -> None:
+    def remove(self, kept: Sequence[KeptPicture]) -> None:
         """Forget whole inspections."""
         marks = [(each.position,) for each in kept]
         with self._writing() as db:
@@ -137,21 +137,21 @@ class JournalFile:
         self.rows -= len(kept)
         self._without(kept)
 
-    def oldest(self, limit: int) -> list[Kept]:
+    def oldest(self, limit: int) -> list[KeptPicture]:
         """The oldest inspections, with or without a picture."""
         return self._select("1 ORDER BY position LIMIT ?", limit)
 
-    def oldest_pictures(self, evaluation: int, limit: int) -> list[Kept]:
+    def oldest_pictures(self, evaluation: int, limit: int) -> list[KeptPicture]:
         """The oldest inspections of that evaluation that have a picture."""
         where = "picture IS NOT NULL AND evaluation = ? ORDER BY position LIMIT ?"
         return self._select(where, evaluation, limit)
 
-    def pictures_before(self, moment: float, limit: int) -> list[Kept]:
+    def pictures_before(self, moment: float, limit: int) -> list[KeptPicture]:
         """Inspections with a picture from before `moment`, the oldest first."""
         where = "picture IS NOT NULL AND time < ? ORDER BY time LIMIT ?"
         return self._select(where, moment, limit)
 
-    def pictures_of(self, day: str) -> list[Kept]:
+    def pictures_of(self, day: str) -> list[KeptPicture]:
         """Inspections whose picture is in that day's folder."""
         where = "picture IS NOT NULL AND picture >= ? AND picture < ?"
         return self._select(where, f"{day}/", f"{day}0")
@@ -182,7 +182,7 @@ class JournalFile:
         if db is not None:
             db.close()
 
-    def _append(self, rows: Sequence[Row]) -> list[int]:
+    def _append(self, rows: Sequence[JournalRow]) -> list[int]:
         positions = []
         with self._writing() as db:
             for row in rows:
@@ -198,15 +198,15 @@ class JournalFile:
         self.bytes += sum(row.bytes for row in added)
         return positions
 
-    def _without(self, kept: Iterable[Kept]) -> None:
+    def _without(self, kept: Iterable[KeptPicture]) -> None:
         for each in kept:
             self.pictures -= each.picture is not None
             self.bytes -= each.bytes
 
-    def _select(self, where: str, *values: object) -> list[Kept]:
+    def _select(self, where: str, *values: object) -> list[KeptPicture]:
         with self._reading() as db:
             sql = f"SELECT position, picture, bytes FROM inspections WHERE {where}"
-            return [Kept(*row) for row in db.execute(sql, values)]
+            return [KeptPicture(*row) for row in db.execute(sql, values)]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

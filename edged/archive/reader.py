@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import NotFound, SinkError
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 
 JOURNAL, PICTURES = "journal.sqlite", "pictures"
 MEDIA_TYPE = "image/png"
@@ -38,20 +38,20 @@ class ArchiveReader:
 
     def since(
         self, position: int, limit: int, stations: Collection[str] = (), until: int | None = None
-    ) -> list[Entry]:
+    ) -> list[JournalEntry]:
         """The next entries after `position`, in order. Raises SinkError if the disk refuses."""
         most = 2**63 - 1 if until is None else until
         within = "position > ? AND position <= ? ORDER BY position LIMIT ?"
         if not stations:
             return self._entries(_ROW + within, position, most, limit)
-        found: list[Entry] = []
+        found: list[JournalEntry] = []
         for station in sorted(set(stations)):  # each by its index, however rare its parts are
             found += self._entries(
                 f"{_ROW}station = ? AND {within}", station, position, most, limit
             )
         return sorted(found, key=lambda entry: entry.position)[:limit]
 
-    def find(self, id: str) -> Entry:
+    def find(self, id: str) -> JournalEntry:
         """One inspection. Raises NotFound, SinkError."""
         found = self._entries(f"{_ROW}id = ?", id) if ID.fullmatch(id) else []
         if not found:
@@ -87,9 +87,9 @@ class ArchiveReader:
             if db is not None:
                 db.close()
 
-    def _entries(self, sql: str, *values: object) -> list[Entry]:
+    def _entries(self, sql: str, *values: object) -> list[JournalEntry]:
         return [
-            Entry(int(position), _record(record), picture is not None)
+            JournalEntry(int(position), _record(record), picture is not None)
             for position, record, picture in self._rows(sql, *values)
         ]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from edged.archive.journal import JournalFile, Kept
+from edged.archive.journal import JournalFile, KeptPicture
 from edged.archive.pictures import PictureFiles
 from edged.config.archive import ArchiveConfig
 from edged.core.observer import Observer
@@ -161,20 +161,20 @@ class Retention:
             self._by_age -= len(going)
             self._go(going, "age")
 
-    def _go(self, kept: list[Kept], policy: str) -> bool:
+    def _go(self, kept: list[KeptPicture], policy: str) -> bool:
         if kept:
             self._unlink(kept)
             self._journal.forget_pictures(kept)
             self._tell(kept, policy)
         return len(kept) == TURN
 
-    def _unlink(self, kept: list[Kept]) -> None:
+    def _unlink(self, kept: list[KeptPicture]) -> None:
         # Files first: on a full disk the journal may need their space to note that they are gone.
         for each in kept:
             if each.picture is not None:
                 self._files.remove(each.picture)
 
-    def _tell(self, kept: list[Kept], policy: str) -> None:
+    def _tell(self, kept: list[KeptPicture], policy: str) -> None:
         for _ in kept:
             self._observer.archive_dropped(policy)
 

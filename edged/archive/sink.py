@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edged.archive.journal import JournalFile, Row
+from edged.archive.journal import JournalFile, JournalRow
 from edged.archive.pictures import PictureFiles, digest, name_of
 from edged.archive.reader import ID, ArchiveReader
 from edged.archive.retention import Clock, Retention, Sweep, free_bytes
 from edged.config.archive import ArchiveConfig
 from edged.core.errors import BadImage, SinkError
 from edged.core.observer import Observer
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 from edged.core.types import Image, Inspection
 from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire import results
@@ -49,7 +49,7 @@ IDLE_SECONDS = 1.0
 PATIENCE = 60.0
 CLOSE_SECONDS = 10.0
 
-Subscriber: TypeAlias = Callable[[Sequence[Entry]], None]
+Subscriber: TypeAlias = Callable[[Sequence[JournalEntry]], None]
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Archive:
         self._subscribers: tuple[Subscriber, ...] = ()
         self._worker: Worker | None = None
         # From here on: the worker's own.
-        self._rows: list[tuple[Row, dict[str, Any]]] = []
+        self._rows: list[tuple[JournalRow, dict[str, Any]]] = []
         self._refused = ""
         self._tidied = 0.0
 
@@ -152,11 +152,11 @@ class Archive:
 
     def since(
         self, position: int, limit: int, stations: Collection[str] = (), until: int | None = None
-    ) -> list[Entry]:
+    ) -> list[JournalEntry]:
         """The next entries after `position`, in order. Raises SinkError if the disk refuses."""
         return self._reader.since(position, limit, stations, until)
 
-    def find(self, id: str) -> Entry:
+    def find(self, id: str) -> JournalEntry:
         """One inspection. Raises NotFound, SinkError."""
         return self._reader.find(id)
 
@@ -227,7 +227,7 @@ class Archive:
                     self._held -= item.image.nbytes
                     self._to_keep -= item.image.nbytes if item.keep else 0
 
-    def _row(self, item: _Item) -> Row:
+    def _row(self, item: _Item) -> JournalRow:
         """Hash the image, and keep the picture if it shall be."""
         record, image, name, size = item.record, item.image, None, 0
         left_out = item.left_out
@@ -246,7 +246,7 @@ class Archive:
             record.setdefault("image", {})["left_out"] = left_out
         text = results.dumps(record).decode()
         station, number = str(record["station"]), int(record["seq"])
-        return Row(
+        return JournalRow(
             str(record["id"]), station, number, item.moment, item.evaluation, text, name, size
         )
 
@@ -268,7 +268,7 @@ class Archive:
         entries = []
         for position, (row, record) in zip(positions, self._rows, strict=True):
             if position:
-                entries.append(Entry(position, record, row.picture is not None))
+                entries.append(JournalEntry(position, record, row.picture is not None))
             else:
                 log.error("archive: inspection %s is there already; it is not added", row.id)
                 self._observer.archive_dropped("duplicate")

@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edged.cameras.pace import Pace
+from edged.cameras.pace import FrameSchedule
 from edged.core.errors import BadImage, CameraError
 from edged.core.types import Image, Picture
 from edged.wire import imaging
@@ -29,7 +29,7 @@ class FolderCamera:
         self._names: list[str] = []
         self._next = 0
         self._good = False
-        self._pace: Pace | None = None
+        self._pace: FrameSchedule | None = None
 
     @property
     def paced(self) -> bool:
@@ -41,7 +41,7 @@ class FolderCamera:
         self._names = self._list()
         self._next = 0
         self._good = False
-        self._pace = Pace(self._rate, stop)
+        self._pace = FrameSchedule(self._rate, stop)
 
     def read(self) -> Picture | None:
         """The next picture when it is due; None after the last or when `stop` was set.

@@ -7,7 +7,7 @@ import threading
 import time
 
 
-class Pace:
+class FrameSchedule:
     """Slots at `rate` per second from the first wait on; used by one thread.
 
     The schedule does not drift. A reader that comes late gets the current slot at once and then

@@ -1,5 +1,8 @@
 """`python -m edged.cli`: the same as the command `edged`."""
 
+import sys
+
 from edged.cli.main import main
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from edged.cli.output import print_report
 from edged.core.errors import InvalidInput
-from edged.core.names import Engine
+from edged.core.names import EngineName
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -22,7 +22,7 @@ def add_commands(commands: Any) -> None:
     again = commands.add_parser("replay", help="judge an archived part again, and compare")
     again.add_argument("id", help="of the inspection, as its record says")
     again.add_argument("--config", type=Path, default=Path("edged.toml"), metavar="F")
-    again.add_argument("--engine", choices=get_args(Engine), help="default: the recorded one")
+    again.add_argument("--engine", choices=get_args(EngineName), help="default: the recorded one")
     again.add_argument("--json", action="store_true")
     again.set_defaults(command=_replay)
 

@@ -19,9 +19,9 @@ from edged import __version__
 from edged.cli import archive, keys
 from edged.cli.output import Bar, print_report
 from edged.core.errors import ConfigError, EdgedError, InvalidInput
-from edged.core.names import Engine
+from edged.core.names import EngineName
 
-ENGINES = get_args(Engine)
+ENGINES = get_args(EngineName)
 PLANNED = tuple(name for name in ENGINES if name.startswith("tensorrt"))
 
 
@@ -248,7 +248,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _compile(arguments: argparse.Namespace) -> int:
     from edged.config.load import load
     from edged.engines.plan import PLANS
-    from edged.engines.recipe import Wanted
+    from edged.engines.recipe import EngineRequest
     from edged.tools import judge
     from edged.tools.plan_build import compiled
 
@@ -269,7 +269,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         if mine is not None:
             engine = engine or (mine.engine if mine.engine in PLANNED else None)
             batch = batch or mine.batch
-    wanted = Wanted(engine or PLANNED[0], batch=batch)
+    wanted = EngineRequest(engine or PLANNED[0], batch=batch)
     with Bar(arguments.json) as bar:
         report = compiled(folder, wanted, place / PLANS, bar.show, arguments.memory)
     print_report(report, arguments.json)

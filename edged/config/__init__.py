@@ -25,12 +25,12 @@ from edged.config.base import (
 from edged.config.daemon import LogConfig, MetricsConfig
 from edged.config.grpc import GrpcConfig
 from edged.config.line import (
-    Camera,
+    BaseCameraConfig,
     CameraConfig,
-    FolderCamera,
+    FolderCameraConfig,
     ModelConfig,
-    OpenCvCamera,
-    SimulatedCamera,
+    OpenCvCameraConfig,
+    SimulatedCameraConfig,
     StationConfig,
 )
 from edged.config.mqtt import MqttConfig
@@ -43,20 +43,20 @@ __all__ = [
     "REGION",
     "ArchiveConfig",
     "At",
-    "Camera",
+    "BaseCameraConfig",
     "CameraConfig",
     "Config",
-    "FolderCamera",
+    "FolderCameraConfig",
     "GrpcConfig",
     "LogConfig",
     "MetricsConfig",
     "ModelConfig",
     "MqttConfig",
-    "OpenCvCamera",
+    "OpenCvCameraConfig",
     "Quotas",
     "RestConfig",
     "Section",
-    "SimulatedCamera",
+    "SimulatedCameraConfig",
     "SparkplugConfig",
     "StationConfig",
     "is_loopback",
@@ -121,7 +121,7 @@ class Config(Section):
             raise At(("grpc",), "nobody could connect: set socket or listen")
         return self
 
-    def _judge_fits(self, at: tuple[str, int], judged: Camera | StationConfig) -> None:
+    def _judge_fits(self, at: tuple[str, int], judged: BaseCameraConfig | StationConfig) -> None:
         known = [m.name for m in self.models]
         if judged.project is not None and self.rest is None:
             raise At((*at, "project"), "projects are the API's, which is off: add a [rest] section")

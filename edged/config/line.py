@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from edged.config.base import ACCOUNT, PROJECT, REGION, Name, Rate, Seconds, Section
-from edged.core.names import Engine, TriggerKind
+from edged.core.names import EngineName, TriggerKind
 
 
 class ModelConfig(Section):
@@ -16,7 +16,7 @@ class ModelConfig(Section):
 
     name: Name
     path: Path
-    engine: Engine = "auto"
+    engine: EngineName = "auto"
     units: int | None = Field(default=None, ge=1, le=64)
     """Inference units at start; None = what a short run finds best on this machine."""
     max_units: int | None = Field(default=None, ge=1, le=64)
@@ -35,7 +35,7 @@ class ModelConfig(Section):
         return self
 
 
-class Camera(Section):
+class BaseCameraConfig(Section):
     """What every kind of camera has."""
 
     name: Name
@@ -51,7 +51,7 @@ class Camera(Section):
         return 1.0 / rate if rate else 0.0
 
 
-class OpenCvCamera(Camera):
+class OpenCvCameraConfig(BaseCameraConfig):
     """V4L2 device, RTSP stream or video file through OpenCV."""
 
     kind: Literal["opencv"]
@@ -84,7 +84,7 @@ class OpenCvCamera(Camera):
         return value
 
 
-class FolderCamera(Camera):
+class FolderCameraConfig(BaseCameraConfig):
     """Pictures of a folder, in the order of their names, as if a camera took them."""
 
     kind: Literal["folder"]
@@ -94,7 +94,7 @@ class FolderCamera(Camera):
     loop: bool = False
 
 
-class SimulatedCamera(Camera):
+class SimulatedCameraConfig(BaseCameraConfig):
     """Rendered parts with known truth, for trying edged without a camera."""
 
     kind: Literal["simulated"]
@@ -109,7 +109,9 @@ class SimulatedCamera(Camera):
     """Stop after so many frames; None = never."""
 
 
-CameraConfig = Annotated[OpenCvCamera | FolderCamera | SimulatedCamera, Field(discriminator="kind")]
+CameraConfig = Annotated[
+    OpenCvCameraConfig | FolderCameraConfig | SimulatedCameraConfig, Field(discriminator="kind")
+]
 
 
 class StationConfig(Section):

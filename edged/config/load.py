@@ -17,19 +17,19 @@ from edged.config import (
     NAME,
     ArchiveConfig,
     At,
-    Camera,
+    BaseCameraConfig,
     Config,
-    FolderCamera,
+    FolderCameraConfig,
     GrpcConfig,
     LogConfig,
     MetricsConfig,
     ModelConfig,
     MqttConfig,
-    OpenCvCamera,
+    OpenCvCameraConfig,
     Quotas,
     RestConfig,
     Section,
-    SimulatedCamera,
+    SimulatedCameraConfig,
     SparkplugConfig,
     StationConfig,
 )
@@ -97,10 +97,13 @@ def _sentence(path: Path, lines: list[str], fault: Any) -> str:
 def _nearest(word: str, loc: tuple[str | int, ...], kind: str) -> str:
     import difflib
 
-    cameras: dict[str, type[Camera]] = {"opencv": OpenCvCamera, "folder": FolderCamera}
+    cameras: dict[str, type[BaseCameraConfig]] = {
+        "opencv": OpenCvCameraConfig,
+        "folder": FolderCameraConfig,
+    }
     sections: dict[str, type[Section]] = {
         "models": ModelConfig,
-        "cameras": cameras.get(kind, SimulatedCamera),
+        "cameras": cameras.get(kind, SimulatedCameraConfig),
         "stations": StationConfig,
         "archive": ArchiveConfig,
         "mqtt": MqttConfig,
@@ -150,7 +153,7 @@ def _resolve(config: Config, base: Path) -> Config:
     cameras = []
     for camera in config.cameras:
         camera = moved(camera)
-        if isinstance(camera, OpenCvCamera) and isinstance(camera.source, str):
+        if isinstance(camera, OpenCvCameraConfig) and isinstance(camera.source, str):
             local = base / camera.source
             if "://" not in camera.source and not camera.source.startswith("/") and local.exists():
                 camera = camera.model_copy(update={"source": str(local)})

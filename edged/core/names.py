@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Engine = Literal[
+EngineName = Literal[
     "auto",
     "onnxruntime",
     "onnxruntime-cuda",

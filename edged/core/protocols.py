@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.lifecycle import ModelStatus
-from edged.core.types import Ack, Image, Inspection, ModelSpec, Order, Picture, Prediction
+from edged.core.types import Ack, Image, Inspection, ModelSpec, Picture, Prediction, TriggerRequest
 
 
 class Camera(Protocol):
@@ -134,7 +134,7 @@ class ModelHost(Protocol):
         """Begin to host; returns STARTING_HOSTING at once. Raises NotFound, WrongState."""
 
     def stop(self, name: str) -> ModelStatus:
-        """Stop hosting and wait for the work in hand. Raises NotFound, WrongState."""
+        """Stop hosting and wait for the work in progress. Raises NotFound, WrongState."""
 
     def models(self) -> Sequence[HostedModel]:
         """Every configured model, running or not, in the order of their names."""
@@ -150,8 +150,8 @@ class ModelHost(Protocol):
 class Stations(Protocol):
     """The stations as whoever triggers them sees them. Any thread; nothing here blocks."""
 
-    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
-        """Take an order, or miss it. `received_ns`: monotonic, when it came in.
+    def trigger(self, station: str, request: TriggerRequest | None, received_ns: int) -> Ack:
+        """Take a request, or miss it. `received_ns`: monotonic, when it came in.
 
         None: somebody triggered, but it cannot be read for which part.
 
@@ -159,10 +159,12 @@ class Stations(Protocol):
         Raises NotFound for a station that is not there or takes no triggers from outside.
         """
 
-    def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
-        """The same for somebody who waits: the future gives the one inspection of the order.
+    def inspect(
+        self, station: str, request: TriggerRequest, received_ns: int
+    ) -> Future[Inspection]:
+        """The same for somebody who waits: the future gives the one inspection of the request.
 
-        It has a NoVerdict when the part was not judged. Raises NotFound; WrongState for an order
+        It has a NoVerdict when the part was not judged. Raises NotFound; WrongState for a request
         that came before.
         """
 
@@ -177,7 +179,7 @@ class Stations(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One inspection in the journal.
 
     position: rises by one for each inspection of this box, also across restarts, never reused.
@@ -194,10 +196,10 @@ class Journal(Protocol):
 
     def since(
         self, position: int, limit: int, stations: Collection[str] = (), until: int | None = None
-    ) -> list[Entry]:
+    ) -> list[JournalEntry]:
         """The next entries after `position` in order, up to `until`; no stations = all."""
 
-    def find(self, id: str) -> Entry:
+    def find(self, id: str) -> JournalEntry:
         """One inspection. Raises NotFound."""
 
     def picture(self, id: str) -> tuple[bytes, str]:
@@ -258,7 +260,7 @@ class Progress(Protocol):
 class LiveJournal(Journal, Protocol):
     """A journal that is being written in this process."""
 
-    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[Sequence[JournalEntry]], None]) -> Callable[[], None]:
         """Call back with new entries once they are durable, in order, on the journal's thread.
 
         The answer ends it.

@@ -19,7 +19,7 @@ class StationState(enum.Enum):
     ERROR = 3  # camera or model lost, or records cannot be kept
     INITIALIZED = 5  # there is work to be done before a part can come: the model is not hosted
     READY = 6
-    SINGLE_EXECUTION = 7  # a triggered part is in hand
+    SINGLE_EXECUTION = 7  # a triggered part is in progress
     CONTINUOUS_EXECUTION = 8  # free-running, interval or hardware trigger: parts come by themselves
 
 

@@ -34,7 +34,7 @@ NO_IMAGE.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TriggerRequest:
     """What a trigger says: inspect one part.
 
     part: `[A-Za-z0-9._:-]{1,40}`. sequence: the sender's number, 0 to 4294967295.
@@ -48,7 +48,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """An order that a station received, or gave itself; `part` is empty then."""
+    """An request that a station received, or gave itself; `part` is empty then."""
 
     part: str
     sequence: int
@@ -90,15 +90,15 @@ class Picture:
 class Frame:
     """One picture of one part.
 
-    source: the station; a camera without a section in `[[stations]]` is one of its own name.
+    station: a camera without a section in `[[stations]]` is one of its own name.
     camera: the device that took it; empty = called like the station.
     image: uint8 (H, W, 3) BGR, C-contiguous, read-only; NO_IMAGE when none was taken.
-    sequence: rises by one for each frame of this source, never reused, not even across restarts.
-    name: what the source calls the picture (a file's path), if it has a name.
+    sequence: rises by one for each frame of this station, never reused, not even across restarts.
+    name: what the camera calls the picture (a file's path), if it has a name.
     simulated: True when no real camera saw this; it travels into every record.
     """
 
-    source: str
+    station: str
     sequence: int
     captured_ns: int
     captured_at: datetime

@@ -24,13 +24,13 @@ from edged.core.protocols import HostedModel, Journal, Labels
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.engines import choose
 from edged.engines.plan import PLANS
-from edged.engines.recipe import Recipe, Wanted
+from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.rest import imports, models, packaging, trainings
 from edged.rest.audit import AuditLog
 from edged.rest.chain import Chain, Done
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.labels import Desk
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.revival import Revival
@@ -43,9 +43,9 @@ from edged.store.credentials import Credentials
 from edged.store.database import Database
 from edged.store.keyring import Keyring
 from edged.store.models import Models
-from edged.store.packaging_jobs import Jobs
+from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
-from edged.tools.plan_build import Behind
+from edged.tools.plan_build import PlanUpgrade
 from edged.tools.training_job import Cancelled, TrainingJob
 from edged.wire.spec import MODEL, read_spec
 
@@ -62,8 +62,8 @@ MEMORY_FLOOR = 64 * 2**20
 """An engine takes about so many times its file (measured: 3), and a runtime's own."""
 
 
-class HostedModels:
-    """`control.service.Hosting` over the data plane's host. Any thread."""
+class ApiHosting:
+    """`rest.context.ModelHosting` over the data plane's host. Any thread."""
 
     def __init__(self, host: Host, state: Path, units: int) -> None:
         """units: inference units that all of the API's models may have together."""
@@ -81,7 +81,7 @@ class HostedModels:
         most: int,
         opened: Callable[[], Path] | None = None,
     ) -> None:
-        """Begin to host; see control.service.Hosting."""
+        """Begin to host; see rest.context.ModelHosting."""
         resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
         with self._lock:
             taken = sum(count for key, count in self._given.items() if self._takes(key, name))
@@ -97,20 +97,20 @@ class HostedModels:
                 self._host.remove(name)  # it failed; it may come back with other units
 
             # What is sealed is open on a tmpfs alone, and so is a plan, which holds its weights.
-            wanted, plans = Wanted(units=most), None if opened else self._state / PLANS
+            wanted, plans = EngineRequest(units=most), None if opened else self._state / PLANS
 
-            def recipes(place: Path, spec: ModelSpec) -> list[Recipe]:
+            def recipes(place: Path, spec: ModelSpec) -> list[EngineCandidate]:
                 return choose.recipes(place, spec, wanted, self._state, plans or place / PLANS)
 
             read = partial(read_spec, name=name)
             where = opened or (lambda: folder)
-            better = Behind(wanted, self._state, plans)
-            self._host.add(Hosting(name, where, read, recipes, units, most, better=better))
+            better = PlanUpgrade(wanted, self._state, plans)
+            self._host.add(HostingSpec(name, where, read, recipes, units, most, upgrade=better))
             self._host.start(name)
             self._given[name] = most
 
     def unhost(self, name: str) -> None:
-        """Stop and forget; see control.service.Hosting."""
+        """Stop and forget; see rest.context.ModelHosting."""
         known = self._known(name)
         if known is None:
             return self._give_back(name)
@@ -122,7 +122,7 @@ class HostedModels:
         self._give_back(name)
 
     def hosted(self, name: str) -> HostedModel | None:
-        """What is known of a model; see control.service.Hosting."""
+        """What is known of a model; see rest.context.ModelHosting."""
         return self._known(name)
 
     def detect(self, name: str, image: Image) -> Future[Inspection]:
@@ -163,7 +163,7 @@ def _check_memory(folder: Path, resource: Resource) -> None:
         )
 
 
-class Lookout:
+class LookoutApi:
     """The API, running. `start` and `close` are called on main."""
 
     def __init__(
@@ -198,21 +198,21 @@ class Lookout:
     def start(self) -> None:
         """Open the catalog, host what was hosted, serve. Raises an EdgedError if it cannot."""
         with ExitStack() as stack:
-            service, credentials = self._service(stack)
+            context, credentials = self._context(stack)
             audit = stack.enter_context(AuditLog(self._state / "audit.log"))
             chain = Chain(
-                service,
+                context,
                 BEHAVIOURS,
                 None if self._config.anonymous else credentials.find,
                 Throttle(self._config.calls_per_second),
                 [audit.write, self._tell],
             )
             revival = Revival()
-            revival.host_all(service)
+            revival.host_all(context)
             for name, do in (
-                ("rest-host", partial(self._do_hosting, service, revival)),
-                ("rest-work", partial(self._do_work, service)),
-                ("rest-train", partial(self._do_training, service)),
+                ("rest-host", partial(self._do_hosting, context, revival)),
+                ("rest-work", partial(self._do_work, context)),
+                ("rest-train", partial(self._do_training, context)),
             ):
                 woken = threading.Event()
                 self._woken.append(woken)
@@ -237,7 +237,7 @@ class Lookout:
         """Refuse requests, cancel a training (it goes on at the next start), close the catalog."""
         self._stack.close()
 
-    def _service(self, stack: ExitStack) -> tuple[Service, Credentials]:
+    def _context(self, stack: ExitStack) -> tuple[Context, Credentials]:
         config = self._config
         database = Database(self._state / "catalog.sqlite")
         database.open()
@@ -254,12 +254,12 @@ class Lookout:
         desk = None
         if journal is not None:
             desk = self.labels = Desk(catalog, buckets, self._quotas, journal, self._followed)
-        service = Service(
+        context = Context(
             catalog,
             Models(database),
-            Jobs(database),
+            PackagingJobs(database),
             buckets,
-            HostedModels(self._host, self._state, config.units),
+            ApiHosting(self._host, self._state, config.units),
             folder,
             Keyring(self._state / "keyring.json"),
             scratch,
@@ -267,7 +267,7 @@ class Lookout:
             self._quotas,
             labels=desk,
         )
-        return service, Credentials(self._state / "credentials.json")
+        return context, Credentials(self._state / "credentials.json")
 
     def _wake(self) -> None:
         for woken in self._woken:
@@ -282,19 +282,19 @@ class Lookout:
             self._job.cancel()
         self._wake()
 
-    def _do_hosting(self, service: Service, revival: Revival, worker: Worker) -> None:
+    def _do_hosting(self, context: Context, revival: Revival, worker: Worker) -> None:
         worker.beat(UNHOST_SECONDS)
-        models.settle(service, partial(worker.beat, UNHOST_SECONDS))
-        revival.settle(service)
+        models.settle(context, partial(worker.beat, UNHOST_SECONDS))
+        revival.settle(context)
 
-    def _do_work(self, service: Service, worker: Worker) -> None:
+    def _do_work(self, context: Context, worker: Worker) -> None:
         beat = partial(worker.beat, WORK_PATIENCE)
-        imports.settle(service, worker.stop.is_set, beat)
-        packaging.settle(service, beat)
+        imports.settle(context, worker.stop.is_set, beat)
+        packaging.settle(context, beat)
 
-    def _do_training(self, service: Service, worker: Worker) -> None:
+    def _do_training(self, context: Context, worker: Worker) -> None:
         worker.beat(TRAIN_PATIENCE)
-        trainings.settle(service, partial(self._train, worker), worker.stop.is_set)
+        trainings.settle(context, partial(self._train, worker), worker.stop.is_set)
 
     def _repeat(self, do: Callable[[Worker], None], woken: threading.Event, worker: Worker) -> None:
         """Do it whenever there may be something to do. Nothing in it may end the daemon.

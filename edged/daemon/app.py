@@ -28,17 +28,17 @@ from edged.daemon.claim import claim
 from edged.daemon.line import Line
 from edged.daemon.metrics import Metrics
 from edged.daemon.scrape import MetricsServer
-from edged.daemon.summary import Tally
+from edged.daemon.summary import RunSummary
 from edged.daemon.systemd import Notifier
 from edged.engines import choose
 from edged.engines.plan import PLANS
-from edged.engines.recipe import Recipe, Wanted
+from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.line.publish import Publisher
 from edged.line.sequences import Sequences
 from edged.runtime.workers import Crew, Deadline, Worker
-from edged.tools.plan_build import Behind
+from edged.tools.plan_build import PlanUpgrade
 from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class App:
 
     def __init__(self, config: Config, until_cameras_end: bool = False) -> None:
         """With `until_cameras_end`, `run` returns when every camera has no more pictures."""
-        self.tally = Tally()
+        self.tally = RunSummary()
         self._config = config
         self._until_cameras_end = until_cameras_end
         # Not an Event: its lock is not reentrant, and a signal handler runs within main's wait.
@@ -146,9 +146,9 @@ class App:
     def _start_api(self, stack: ExitStack, host: Host, metrics: Metrics) -> None:
         config = self._config
         if config.rest:
-            from edged.daemon.api import Lookout
+            from edged.daemon.api import LookoutApi
 
-            lookout = Lookout(
+            lookout = LookoutApi(
                 config.rest,
                 config.quotas,
                 config.state_dir,
@@ -232,15 +232,15 @@ class App:
             self._doors.start()
         return sinks
 
-    def _hosting(self, model: ModelConfig) -> Hosting:
+    def _hosting(self, model: ModelConfig) -> HostingSpec:
         state = self._config.state_dir
         most = model.units and (model.max_units or model.units)
-        wanted = Wanted(model.engine, most, model.batch, model.zero_copy)
+        wanted = EngineRequest(model.engine, most, model.batch, model.zero_copy)
 
-        def recipes(folder: Path, spec: ModelSpec) -> list[Recipe]:
+        def recipes(folder: Path, spec: ModelSpec) -> list[EngineCandidate]:
             return choose.recipes(folder, spec, wanted, state, state / PLANS)
 
-        return Hosting(
+        return HostingSpec(
             model.name,
             lambda: model.path,
             partial(read_spec, name=model.name),
@@ -248,7 +248,7 @@ class App:
             model.units,
             model.max_units,
             model.queue,
-            Behind(wanted, state, state / PLANS),
+            PlanUpgrade(wanted, state, state / PLANS),
         )
 
     def _wanted(self) -> list[str]:

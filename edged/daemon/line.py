@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, StationConfig
+from edged.config import CameraConfig, Config, FolderCameraConfig, OpenCvCameraConfig, StationConfig
 from edged.core.errors import InvalidInput, WrongState
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.core.types import Job
 from edged.hosting.host import Host
 from edged.line.capture import Capture
-from edged.line.clock import Conditions, Stations, Tell
+from edged.line.clock import Conditions, StationClock, Tell
 from edged.line.in_progress import Rules
 from edged.line.judge import Follower
 from edged.line.publish import Publisher
@@ -67,7 +67,7 @@ class Memory:
         self._said = whole
 
 
-class Judge:
+class StationJudge:
     """Which model of the host judges a station's parts. `offer` and `hosted`: any thread."""
 
     def __init__(self, host: Host, station: StationConfig, memory: Memory) -> None:
@@ -123,7 +123,7 @@ class Line:
     """Cameras and stations. Everything on main, in the order of the methods."""
 
     def __init__(self, config: Config, host: Host, crew: Crew, observer: Observer) -> None:
-        self.stations = Stations(crew, observer)
+        self.stations = StationClock(crew, observer)
         self.captures: list[Capture] = []
         self.recipes: set[str] = set()
         """Models that a command chose before the last stop; they must be started, too."""
@@ -141,12 +141,12 @@ class Line:
     ) -> None:
         """Make every station and its camera, and start their clock, which answers triggers.
 
-        keeps: empty, or why records cannot be kept. tell: see Stations.start.
+        keeps: empty, or why records cannot be kept. tell: see StationClock.start.
         """
         cameras = {camera.name: camera for camera in self._config.cameras}
         memory = Memory(self._config.state_dir / MEMORY)
         for config in self._config.all_stations:
-            judge = Judge(self._host, config, memory)
+            judge = StationJudge(self._host, config, memory)
             if config.model is not None and judge.model() != config.model:
                 self.recipes.add(judge.model())
             station = Station(
@@ -226,7 +226,7 @@ def _rules(config: StationConfig) -> Rules:
 
 
 def _warn_of_latency(station: StationConfig, camera: CameraConfig) -> None:
-    late = isinstance(camera, OpenCvCamera) and "://" in str(camera.source)
+    late = isinstance(camera, OpenCvCameraConfig) and "://" in str(camera.source)
     if late and station.trigger in ("mqtt", "grpc", "interval"):
         log.warning(
             "station %s: pictures of a network stream arrive after their exposure; one from before "
@@ -238,11 +238,11 @@ def _warn_of_latency(station: StationConfig, camera: CameraConfig) -> None:
 
 def open_camera(camera: CameraConfig) -> Camera:
     """The camera object that a configuration section describes."""
-    if isinstance(camera, FolderCamera):
+    if isinstance(camera, FolderCameraConfig):
         from edged.cameras import folder
 
         return folder.FolderCamera(camera.path, camera.rate, camera.loop)
-    if isinstance(camera, OpenCvCamera):
+    if isinstance(camera, OpenCvCameraConfig):
         from edged.cameras import opencv
 
         return opencv.OpenCvCamera(

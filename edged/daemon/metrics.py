@@ -260,7 +260,7 @@ class Metrics(Observer):
 
     def job_dropped(self, model: str, job: Job, reason: Reason) -> None:
         """Count a frame that was not inspected."""
-        self._stations[job.frame.source].dropped[reason].inc()
+        self._stations[job.frame.station].dropped[reason].inc()
 
     def triggered(self, station: str, word: str) -> None:
         """Count a trigger."""
@@ -290,7 +290,7 @@ class Metrics(Observer):
 
     def inspected(self, inspection: Inspection) -> None:
         """Count a result, why there is none, and how long the part waited for it."""
-        series, outcome = self._stations[inspection.frame.source], inspection.outcome
+        series, outcome = self._stations[inspection.frame.station], inspection.outcome
         if inspection.late_of:
             series.late.inc()
             return

@@ -11,7 +11,7 @@ from edged.core.types import Inspection
 KINDS = ("ok", "ng", "no_verdict", "skipped")
 
 
-class Tally(Observer):
+class RunSummary(Observer):
     """What the daemon did in its life, for the summary at its end."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Tally(Observer):
             return
         verdict = inspection.verdict
         outcome = "no_verdict" if verdict is None else "ng" if verdict.is_anomalous else "ok"
-        self._count(inspection.frame.source, outcome)
+        self._count(inspection.frame.station, outcome)
 
     def frame_skipped(self, camera: str, name: str, why: str) -> None:
         """Count a picture that was none."""

@@ -20,7 +20,7 @@ from edged.core.protocols import FeatureExtractor
 from edged.core.types import ModelSpec
 from edged.engines import machine, tune
 from edged.engines.plan import PRECISIONS, Plans
-from edged.engines.recipe import ENGINES, Recipe, Wanted, installed, plan_key
+from edged.engines.recipe import ENGINES, EngineCandidate, EngineRequest, installed, plan_key
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +31,18 @@ LEAST = 10
 def recipes(
     folder: Path,
     spec: ModelSpec,
-    wanted: Wanted | str = "auto",
+    wanted: EngineRequest | str = "auto",
     cache: Path | None = None,
     plans: Path | None = None,
     idle: Callable[[], None] | None = None,
-) -> list[Recipe]:
+) -> list[EngineCandidate]:
     """How to load the model in `folder` now, best first; at least one. Raises MissingDependency.
 
     cache: where what was measured is remembered; without it nothing is tuned. plans: where plans
     are kept. idle: see core.child.ask.
     """
-    wanted = Wanted(wanted) if isinstance(wanted, str) else wanted
-    plain = Recipe(wanted.engine, folder, spec, wanted, None, plans)
+    wanted = EngineRequest(wanted) if isinstance(wanted, str) else wanted
+    plain = EngineCandidate(wanted.engine, folder, spec, wanted, None, plans)
     if wanted.engine in ENGINES:
         return [tune.tuned(plain, cache, idle)]
     have = installed()
@@ -62,7 +62,7 @@ def recipes(
     return [tune.tuned(first, cache, idle), *others]
 
 
-def by_plan(wanted: Wanted) -> str | None:
+def by_plan(wanted: EngineRequest) -> str | None:
     """The engine of PRECISIONS that is wanted, or that `auto` would have here; None for none."""
     if wanted.engine != "auto":
         return wanted.engine if wanted.engine in PRECISIONS else None
@@ -82,7 +82,7 @@ def check_installed(engine: str) -> None:
         raise MissingDependency("tensorrt", "tensorrt", f"Engine {engine}")
 
 
-def plan_is_kept(engine: str, spec: ModelSpec, wanted: Wanted, plans: Path | None) -> bool:
+def plan_is_kept(engine: str, spec: ModelSpec, wanted: EngineRequest, plans: Path | None) -> bool:
     """Whether a plan of that engine for this machine is there."""
     if plans is None or not plans.is_dir() or not machine.installed():
         return False

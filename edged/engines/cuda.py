@@ -2,7 +2,7 @@
 
 pycuda keeps a stack of contexts for each thread and aborts the process when a thread ends with one
 still on it; what is allocated can be freed only while its context is on top. So everything of a
-unit hangs on one Lane, made, used and closed on the unit's thread.
+unit hangs on one UnitStream, made, used and closed on the unit's thread.
 
 The device's primary context, which TensorRT uses too, is retained once and for good: letting go of
 it leaves it on CUDA's own stack.
@@ -90,7 +90,7 @@ def _told(what: str) -> Iterator[None]:
         raise (DeviceLost if STICKY.search(str(error)) else EngineError)(words) from error
 
 
-class Lane:
+class UnitStream:
     """One unit's stream and buffers. Everything on the thread that made it."""
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ PACKAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EngineRequest:
     """What a configuration says of a model's engine; None leaves it open."""
 
     engine: str = "auto"
@@ -51,13 +51,13 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class EngineCandidate:
     """Loads a model on one engine; raises MissingDependency or EngineError."""
 
     engine: str
     folder: Path
     spec: ModelSpec
-    wanted: Wanted = Wanted()
+    wanted: EngineRequest = EngineRequest()
     tuning: Tuning | None = None
     """None = the engine's usual one."""
     plans: Path | None = None
@@ -95,7 +95,7 @@ class Recipe:
         return loader
 
 
-def plan_key(engine: str, spec: ModelSpec, wanted: Wanted) -> str:
+def plan_key(engine: str, spec: ModelSpec, wanted: EngineRequest) -> str:
     """Under which a plan for this machine is kept. Raises EngineError where none can be used."""
     return wanted.plan(spec, engine).key(machine.facts())
 
@@ -117,7 +117,7 @@ def on_gpu(engine: str) -> bool:
     return engine in PRECISIONS or ENGINES[engine][2].get("device") == "cuda"
 
 
-def tunings(recipe: Recipe) -> list[Tuning]:
+def tunings(recipe: EngineCandidate) -> list[Tuning]:
     """What is worth measuring of an engine, its usual first; within what is wanted."""
     wanted, cores = recipe.wanted, os.cpu_count() or 1
     if on_gpu(recipe.engine):  # units take turns on it; larger batches do more

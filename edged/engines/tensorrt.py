@@ -78,7 +78,7 @@ class TensorRtEngine:
     ) -> None:
         """left: called once when it is closed."""
         self._left = left
-        self._lane = cuda.Lane()
+        self._lane = cuda.UnitStream()
         self._zero_copy = zero_copy
         self._context: Any = None
         self._host: dict[str, npt.NDArray[Any]] = {}

@@ -33,7 +33,7 @@ from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
 from edged.engines import machine
 from edged.engines.plan import PRECISIONS
-from edged.engines.recipe import Recipe, Wanted, installed, on_gpu, tunings
+from edged.engines.recipe import EngineCandidate, EngineRequest, installed, on_gpu, tunings
 from edged.runtime.child import ask
 from edged.runtime.workers import Crew, Worker
 from edged.wire import imaging
@@ -58,7 +58,7 @@ ORDERS, TUNINGS = "engine-choice.json", "engine-tuning.json"
 
 
 def order(
-    plain: Recipe, have: dict[str, str], cache: Path | None, idle: Idle | None = None
+    plain: EngineCandidate, have: dict[str, str], cache: Path | None, idle: Idle | None = None
 ) -> list[str]:
     """The engines of `have` (and their versions), fastest first. plain: with any engine.
 
@@ -83,7 +83,7 @@ def order(
     return fastest
 
 
-def tuned(recipe: Recipe, cache: Path | None, idle: Idle | None = None) -> Recipe:
+def tuned(recipe: EngineCandidate, cache: Path | None, idle: Idle | None = None) -> EngineCandidate:
     """The recipe with the best use of its engine; as it is where that cannot be measured."""
     wanted = recipe.wanted
     if cache is None or (wanted.units and (wanted.batch or not on_gpu(recipe.engine))):
@@ -120,7 +120,7 @@ def best(ways: Ways) -> Tuning:
     )
 
 
-def tried(recipe: Recipe, idle: Idle | None = None) -> tuple[float, str | None]:
+def tried(recipe: EngineCandidate, idle: Idle | None = None) -> tuple[float, str | None]:
     """Seconds an image on one unit, and why it cannot be had; in a process of its own.
 
     Infinity if the engine cannot run here; NaN if that is not known.
@@ -131,14 +131,14 @@ def tried(recipe: Recipe, idle: Idle | None = None) -> tuple[float, str | None]:
     return (math.nan if found is None else math.inf), why
 
 
-def _measured(recipe: Recipe, idle: Idle | None) -> float:
+def _measured(recipe: EngineCandidate, idle: Idle | None) -> float:
     seconds, why = tried(recipe, idle)
     if why is not None:
         log.warning("engine %s does not run here: %s", recipe.engine, why)
     return seconds
 
 
-def _child(what: str, recipe: Recipe, idle: Idle | None) -> tuple[Any, str]:
+def _child(what: str, recipe: EngineCandidate, idle: Idle | None) -> tuple[Any, str]:
     """What a child finds; or, with a reason, False when its engine refuses, None when it fails."""
     asked = {
         "engine": recipe.engine,
@@ -185,7 +185,7 @@ def _keep(cache: Path | None, name: str, known: dict[str, Any]) -> None:
         log.warning("%s cannot be written (%s); measuring again", cache / name, error.strerror)
 
 
-def _key(recipe: Recipe, more: Sequence[Any]) -> str:
+def _key(recipe: EngineCandidate, more: Sequence[Any]) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line for line in lines if line.startswith("model name")), platform.machine())
     gpu = machine.facts() if recipe.engine in PRECISIONS else {}
@@ -193,7 +193,7 @@ def _key(recipe: Recipe, more: Sequence[Any]) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
-def measure(recipe: Recipe) -> float:
+def measure(recipe: EngineCandidate) -> float:
     """Median seconds for one image on one unit, in this process."""
     loader = recipe()
     engine = loader.open()
@@ -209,7 +209,7 @@ def measure(recipe: Recipe) -> float:
     return sorted(times[RUNS // 4 :])[len(times) // 3]
 
 
-def tune(recipe: Recipe) -> list[int]:
+def tune(recipe: EngineCandidate) -> list[int]:
     """Units, batch, threads of the best use; in this process."""
     ways: Ways = {}
     for way in tunings(recipe):
@@ -261,11 +261,11 @@ def main() -> int:
     """The child: `measure` or `tune`, and a recipe as JSON; prints what it found."""
     what, asked = sys.argv[1], json.loads(sys.argv[2])
     folder, plans = Path(asked["folder"]), asked["plans"]
-    recipe = Recipe(
+    recipe = EngineCandidate(
         asked["engine"],
         folder,
         read_spec(folder),
-        Wanted(**asked["wanted"]),
+        EngineRequest(**asked["wanted"]),
         plans=Path(plans) if plans else None,
     )
     try:

@@ -17,8 +17,8 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from edged.core.errors import Busy, DeadlineExceeded, InvalidInput, NotConfigured
-from edged.core.protocols import Entry, Journal, Label, Labels, Stations
-from edged.core.types import Order, Reason
+from edged.core.protocols import Journal, JournalEntry, Label, Labels, Stations
+from edged.core.types import Reason, TriggerRequest
 from edged.grpc.calls import Calls, outcome
 from edged.grpc.results import SCAN, ResultsStream, Watcher
 from edged.wire import proto
@@ -97,8 +97,8 @@ class InspectionsService:
         received_ns = time.monotonic_ns()
         if self._stations is None:
             raise NotConfigured(_NO_STATION)
-        order = _order(request, context.time_remaining())
-        waited = self._stations.inspect(request.station, order, received_ns)
+        asked = _trigger_request(request, context.time_remaining())
+        waited = self._stations.inspect(request.station, asked, received_ns)
         inspection = await outcome(waited)
         answer = proto.inspection(inspection)
         if self._results.journal is not None:
@@ -247,7 +247,7 @@ class InspectionsService:
         return await asyncio.get_running_loop().run_in_executor(self._reading, what, *arguments)
 
 
-def _messages(entries: Sequence[Entry]) -> list[pb.Inspection]:
+def _messages(entries: Sequence[JournalEntry]) -> list[pb.Inspection]:
     """Of those that are whole; a damaged one shows as a gap, and must not end the stream."""
     messages = []
     for entry in entries:
@@ -258,7 +258,7 @@ def _messages(entries: Sequence[Entry]) -> list[pb.Inspection]:
     return messages
 
 
-def _order(request: pb.InspectRequest, remaining: float | None) -> Order:
+def _trigger_request(request: pb.InspectRequest, remaining: float | None) -> TriggerRequest:
     """What the request asks for. Raises InvalidInput, DeadlineExceeded."""
     if not request.station:
         raise InvalidInput("station is missing: give the name of a station.", "station")
@@ -272,10 +272,10 @@ def _order(request: pb.InspectRequest, remaining: float | None) -> Order:
             f"sequence is {request.sequence}; it is a number from 0 to {MAX_SEQUENCE}.", "sequence"
         )
     if remaining is None or remaining > LONGEST_SECONDS:
-        return Order(request.part, request.sequence)
+        return TriggerRequest(request.part, request.sequence)
     if remaining <= ANSWER_SECONDS:
         raise DeadlineExceeded("The call's deadline had passed when it arrived.")
-    return Order(request.part, request.sequence, remaining - ANSWER_SECONDS)
+    return TriggerRequest(request.part, request.sequence, remaining - ANSWER_SECONDS)
 
 
 def _check_id(id: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edged.core.errors import Busy
-from edged.core.protocols import Entry, LiveJournal
+from edged.core.protocols import JournalEntry, LiveJournal
 from edged.core.types import Inspection, new_id
 from edged.wire import proto
 
@@ -34,7 +34,7 @@ SCAN = 256
 """Records looked at in one go: the lock is held, and the loop kept, that long at most."""
 
 
-class Kept(NamedTuple):
+class RingRecord(NamedTuple):
     """A record in the ring; data: edged.v1.Inspection, serialised."""
 
     position: int
@@ -104,7 +104,7 @@ class ResultsStream:
         message = proto.inspection(inspection, run=self.run)
         with self._lock:
             position = message.position = self._ring.newest + 1
-            self._ring.add(Kept(position, message.station, message.SerializeToString()))
+            self._ring.add(RingRecord(position, message.station, message.SerializeToString()))
             wake = self._wants_wake()
         if wake:
             self._call_loop()
@@ -160,10 +160,10 @@ class ResultsStream:
             foreign = since > self._ring.newest or (run and run != self.run)
             return max(0 if foreign else since, self._ring.oldest - 1)
 
-    def page(self, since: int, stations: frozenset[str], most: int) -> list[Kept]:
+    def page(self, since: int, stations: frozenset[str], most: int) -> list[RingRecord]:
         """At most so many records of the ring after `since`."""
         with self._lock:
-            found: list[Kept] = []
+            found: list[RingRecord] = []
             index = self._ring.after(since)
             while index < len(self._ring) and len(found) < most:
                 kept = self._ring[index]
@@ -196,7 +196,7 @@ class ResultsStream:
             more = end < len(ring)
             return Taken(records, more, ended=self._closed and not more)
 
-    def _written(self, entries: Sequence[Entry]) -> None:
+    def _written(self, entries: Sequence[JournalEntry]) -> None:
         """The journal has these on disk (its thread, in the order of their positions)."""
         kept = []
         for entry in entries:
@@ -206,7 +206,7 @@ class ResultsStream:
                 log.error("an inspection is left out of the stream: %s", error)
                 continue
             data = message.SerializeToString()
-            kept.append(Kept(entry.position, message.station, data, message.id))
+            kept.append(RingRecord(entry.position, message.station, data, message.id))
         with self._lock:
             for one in kept:
                 self._ring.add(one)
@@ -244,13 +244,13 @@ class _Ring:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._slots: list[Kept] = []
+        self._slots: list[RingRecord] = []
         self._first = 0
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __getitem__(self, index: int) -> Kept:
+    def __getitem__(self, index: int) -> RingRecord:
         return self._slots[(self._first + index) % len(self._slots)]
 
     def has(self, id: str) -> bool:
@@ -268,7 +268,7 @@ class _Ring:
         """Its position; 0 while there is none."""
         return self[len(self) - 1].position if self._slots else 0
 
-    def add(self, kept: Kept) -> None:
+    def add(self, kept: RingRecord) -> None:
         if len(self._slots) < self._capacity:
             self._slots.append(kept)
         else:

@@ -54,15 +54,15 @@ class Batcher:
         busy = Busy(f"All {self._capacity} places in the queue of {self._model.name} are taken.")
         if not newcomer.sheddable:
             raise busy
-        waiting = Counter(job.frame.source for job in self._jobs if job.sheddable)
-        source = newcomer.frame.source
+        waiting = Counter(job.frame.station for job in self._jobs if job.sheddable)
+        source = newcomer.frame.station
         if not waiting[source]:
             if not waiting:
                 raise busy
             source, count = waiting.most_common(1)[0]
             if count < 2:  # one each: evicting would only rotate who starves
                 raise busy
-        return next(j for j in self._jobs if j.sheddable and j.frame.source == source)
+        return next(j for j in self._jobs if j.sheddable and j.frame.station == source)
 
     def take(self, most: int, timeout: float) -> list[Job]:
         """Up to `most` jobs in order, or [] after `timeout` seconds or when closed and empty.

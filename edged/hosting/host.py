@@ -32,8 +32,8 @@ from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
 from edged.hosting.batch import Batcher
 from edged.hosting.improve import improve
-from edged.hosting.model import Hosting, Model, Running
-from edged.hosting.parity import Recipe, first_qualified
+from edged.hosting.model import HostingSpec, Model, Running
+from edged.hosting.parity import LoadEngine, first_qualified
 from edged.hosting.swap import LEAVE_SECONDS, hand_over
 from edged.hosting.units import UnitPool, check_size
 from edged.runtime import priority
@@ -54,7 +54,7 @@ class Host:
     """Implements core.protocols.ModelHost. Any thread."""
 
     def __init__(
-        self, hostings: Sequence[Hosting], crew: Crew, observer: Observer, deadline: Deadline
+        self, hostings: Sequence[HostingSpec], crew: Crew, observer: Observer, deadline: Deadline
     ) -> None:
         self._lock = threading.Lock()
         self._models: Mapping[str, Model] = {
@@ -65,7 +65,7 @@ class Host:
         self._deadline = deadline
         self._sequence = 0
 
-    def add(self, hosting: Hosting) -> None:
+    def add(self, hosting: HostingSpec) -> None:
         """Know one more model. Raises WrongState for a name that is known."""
         with self._lock:
             if hosting.name in self._models:
@@ -97,7 +97,7 @@ class Host:
         model.settled.wait(seconds)
         return self._seen(model)
 
-    def swap(self, name: str, recipe: Recipe) -> ModelStatus:
+    def swap(self, name: str, load: LoadEngine) -> ModelStatus:
         """Begin to give a hosted model another engine, on a thread `swap-<name>`.
 
         The line does not wait: see swap.py. An engine that does not load, or does not prove
@@ -108,7 +108,7 @@ class Host:
             model.status = advance(model.status, Event.UPDATE, f"Model {name}")
             model.message = "The model gets another engine."
             model.settled.clear()
-        self._crew.start(f"swap-{name}", lambda worker: self._swap(worker, model, recipe))
+        self._crew.start(f"swap-{name}", lambda worker: self._swap(worker, model, load))
         return ModelStatus.SYSTEM_UPDATING
 
     def stop(self, name: str) -> ModelStatus:
@@ -123,8 +123,8 @@ class Host:
         with self._lock:
             model.status = advance(model.status, Event.STOPPED, f"Model {name}")
             model.message = "The model is not running."
-        if model.behind is not None:  # it may still write into the model's folder
-            model.behind.join(FAREWELL_SECONDS)
+        if model.upgrading is not None:  # it may still write into the model's folder
+            model.upgrading.join(FAREWELL_SECONDS)
         return model.status
 
     def remark(self, name: str, words: str, refused: bool = False) -> None:
@@ -211,8 +211,8 @@ class Host:
             with self._lock:
                 running, model.running = model.running, None
             self._tear_down(model, running, Reason.SHUTDOWN, "edged stopped before its turn came")
-            if model.behind is not None:
-                model.behind.join(self._deadline.remaining(FAREWELL_SECONDS))
+            if model.upgrading is not None:
+                model.upgrading.join(self._deadline.remaining(FAREWELL_SECONDS))
 
     def _find(self, name: str) -> Model:
         try:
@@ -242,25 +242,25 @@ class Host:
         folder = hosting.folder()
         spec = hosting.read(folder)
         worker.beat(LOAD_SECONDS)
-        recipes = hosting.recipes(folder, spec)
-        loader, off, recipe = first_qualified(recipes, spec, folder / "golden")
+        loads = hosting.loads(folder, spec)
+        loader, off, load = first_qualified(loads, spec, folder / "golden")
         worker.beat()
         running = self._assemble(model, folder, spec, loader)
-        at = (folder, spec, recipe)
+        at = (folder, spec, load)
         with self._lock:
             model.spec, model.running = spec, running
             model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
             model.message = RUNNING
         running.pool.resize(running.units)  # last: units that die at once find their model hosted
         self._observer.engine_changed(hosting.name, loader.name)
-        if hosting.better is not None:
-            look = partial(improve, self, hosting.name, hosting.better, at)
-            behind = self._crew.start(f"behind-{hosting.name}", look)
+        if hosting.upgrade is not None:
+            look = partial(improve, self, hosting.name, hosting.upgrade, at)
+            upgrading = self._crew.start(f"behind-{hosting.name}", look)
             with self._lock:
                 if model.running is running:
-                    model.behind = behind
+                    model.upgrading = upgrading
                 else:  # it was stopped a moment ago
-                    behind.stop.set()
+                    upgrading.stop.set()
         log.info(
             "model %s runs on %s with %d units; golden scores differ by %.4f at most",
             hosting.name,
@@ -269,10 +269,10 @@ class Host:
             off,
         )
 
-    def _swap(self, worker: Worker, model: Model, recipe: Recipe) -> None:
+    def _swap(self, worker: Worker, model: Model, load: LoadEngine) -> None:
         name, message = model.hosting.name, RUNNING
         try:
-            self._change(worker, model, recipe)
+            self._change(worker, model, load)
         except (EngineError, ParityError, MissingDependency) as error:
             self._observer.engine_refused(name)
             message = f"{RUNNING[:-1]}; another engine was refused: {error}"
@@ -288,14 +288,14 @@ class Host:
                     model.message = message
             model.settled.set()
 
-    def _change(self, worker: Worker, model: Model, recipe: Recipe) -> None:
+    def _change(self, worker: Worker, model: Model, load: LoadEngine) -> None:
         """Load, prove and hand over. Raises what refuses the engine, and leaves the old one."""
         hosting, spec, old = model.hosting, model.spec, model.running
         if spec is None or old is None:
             return
         worker.beat(LOAD_SECONDS)
-        with priority.behind():  # the units that serve have the CPU first
-            loader, off, _ = first_qualified([recipe], spec, old.folder / "golden")
+        with priority.background():  # the units that serve have the CPU first
+            loader, off, _ = first_qualified([load], spec, old.folder / "golden")
         pool = self._pool(model, spec, loader, old.batcher)
         units = hosting.units or loader.tuning.units
         new = Running(old.folder, loader, old.batcher, pool, units)
@@ -367,8 +367,8 @@ class Host:
         self, model: Model, running: Running | None, reason: Reason, detail: str
     ) -> None:
         """Finish what waits, until the deadline; what still waits then is told why."""
-        if model.behind is not None:
-            model.behind.stop.set()
+        if model.upgrading is not None:
+            model.upgrading.stop.set()
         if running is None:
             return
         running.batcher.close()

@@ -15,24 +15,24 @@ from typing import Protocol
 from edged.core.errors import EdgedError, NotFound, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
-from edged.hosting.parity import Recipe
+from edged.hosting.parity import LoadEngine
 from edged.runtime.child import Cancelled
 from edged.runtime.workers import Worker
 
 log = logging.getLogger(__name__)
 
 
-class Better(Protocol):
+class EngineUpgrade(Protocol):
     """Makes a better engine ready; may take minutes."""
 
     def __call__(
         self,
         folder: Path,
         spec: ModelSpec,
-        running: Recipe,
+        running: LoadEngine,
         tell: Callable[[str], None],
         idle: Callable[[], None],
-    ) -> Recipe | None:
+    ) -> LoadEngine | None:
         """How to load what is better than `running`; None if nothing is.
 
         tell: what is being done. idle: called at least every second; may raise to end this. Raises
@@ -43,7 +43,7 @@ class Better(Protocol):
 class Hosted(Protocol):
     """What this asks of the host. Any thread."""
 
-    def swap(self, name: str, recipe: Recipe) -> ModelStatus:
+    def swap(self, name: str, load: LoadEngine) -> ModelStatus:
         """Begin to give a hosted model another engine."""
 
     def remark(self, name: str, words: str, refused: bool = False) -> None:
@@ -53,8 +53,8 @@ class Hosted(Protocol):
 def improve(
     host: Hosted,
     name: str,
-    better: Better,
-    at: tuple[Path, ModelSpec, Recipe],
+    upgrade: EngineUpgrade,
+    at: tuple[Path, ModelSpec, LoadEngine],
     worker: Worker,
 ) -> None:
     """Run `better` on this worker's thread, and swap to what it gives. at: as `better` takes it."""
@@ -65,11 +65,11 @@ def improve(
             raise Cancelled("The model stopped.")
 
     try:
-        recipe = better(*at, lambda said: host.remark(name, said), idle)
-        if recipe is None:
+        load = upgrade(*at, lambda said: host.remark(name, said), idle)
+        if load is None:
             host.remark(name, "")
         elif not worker.stop.is_set():
-            host.swap(name, recipe)
+            host.swap(name, load)
     except (Cancelled, WrongState, NotFound):
         log.info("model %s: stopped before a better engine was ready", name)
     except EdgedError as error:

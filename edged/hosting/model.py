@@ -11,14 +11,14 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import ModelSpec
 from edged.hosting.batch import Batcher
-from edged.hosting.improve import Better
-from edged.hosting.parity import Recipe
+from edged.hosting.improve import EngineUpgrade
+from edged.hosting.parity import LoadEngine
 from edged.hosting.units import UnitPool
 from edged.runtime.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)
-class Hosting:
+class HostingSpec:
     """How one model is to be hosted; each step of a start in its order, all may raise EdgedErrors.
 
     folder: makes sure that the model folder is there, and gives it; recipes: load it, best first;
@@ -28,11 +28,11 @@ class Hosting:
     name: str
     folder: Callable[[], Path]
     read: Callable[[Path], ModelSpec]
-    recipes: Callable[[Path, ModelSpec], Sequence[Recipe]]
+    loads: Callable[[Path, ModelSpec], Sequence[LoadEngine]]
     units: int | None = None
     max_units: int | None = None
     queue: int = 16
-    better: Better | None = None
+    upgrade: EngineUpgrade | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ class Running:
 class Model:
     """One model of a host, under the host's lock."""
 
-    hosting: Hosting
+    hosting: HostingSpec
     status: ModelStatus = ModelStatus.TRAINED
     message: str = "The model is not running."
     spec: ModelSpec | None = None
     running: Running | None = None
     settled: threading.Event = field(default_factory=threading.Event)
-    behind: Worker | None = None
+    upgrading: Worker | None = None
     """Looks for a better engine."""
     coming: UnitPool | None = None
     """Of another engine, while units change."""

@@ -39,7 +39,7 @@ TELLING = 0.001
 log = logging.getLogger(__name__)
 
 
-Recipe: TypeAlias = Callable[[], EngineLoader]
+LoadEngine: TypeAlias = Callable[[], EngineLoader]
 
 
 class Proven(NamedTuple):
@@ -47,29 +47,29 @@ class Proven(NamedTuple):
 
     loader: EngineLoader
     off: float
-    recipe: Recipe
+    load: LoadEngine
 
 
-def first_qualified(recipes: Sequence[Recipe], spec: ModelSpec, golden: Path) -> Proven:
+def first_qualified(loads: Sequence[LoadEngine], spec: ModelSpec, golden: Path) -> Proven:
     """The first engine that loads and proves itself.
 
     Raises what the last one raised (EngineError, ParityError, MissingDependency) if none does.
     """
-    *others, last = recipes
-    for recipe in others:
+    *others, last = loads
+    for load in others:
         try:
-            return _proven(recipe, spec, golden)
+            return _proven(load, spec, golden)
         except (EngineError, ParityError, MissingDependency) as error:
             log.warning("model %s: %s Trying the next engine.", spec.ref.name, error)
     return _proven(last, spec, golden)
 
 
-def _proven(recipe: Recipe, spec: ModelSpec, golden: Path) -> Proven:
-    loader = recipe()
+def _proven(load: LoadEngine, spec: ModelSpec, golden: Path) -> Proven:
+    loader = load()
     try:
         engine = loader.open()
         try:
-            return Proven(loader, qualify(engine, loader.name, spec, golden), recipe)
+            return Proven(loader, qualify(engine, loader.name, spec, golden), load)
         finally:
             engine.close()
     except BaseException:

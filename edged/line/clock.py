@@ -1,7 +1,7 @@
 """All stations: who may trigger them, what time it is for them, and how they stand.
 
-One worker, `stations`, is the clock: it answers orders whose deadline has come, gives interval
-stations their orders, and moves each station's state (core/stations.py) as camera, model and
+One worker, `stations`, is the clock: it answers requests whose deadline has come, gives interval
+stations their requests, and moves each station's state (core/stations.py) as camera, model and
 record lane come and go. It must not judge nor read a camera; what it watches it asks for.
 """
 
@@ -19,8 +19,8 @@ from edged.core.errors import InvalidInput, NotFound, WrongState
 from edged.core.names import TriggerKind
 from edged.core.observer import Observer
 from edged.core.stations import WORDS, StationEvent, StationState, advance
-from edged.core.types import Ack, Inspection, Order, Reason
-from edged.line.in_progress import order_future
+from edged.core.types import Ack, Inspection, Reason, TriggerRequest
+from edged.line.in_progress import inspection_future
 from edged.line.station import Station
 from edged.runtime.workers import Crew, Worker
 
@@ -59,15 +59,15 @@ class _Place:
     halted: bool = False
     state: StationState = StationState.PREOPERATIONAL
     said: tuple[str, int, str] = ("", -1, "")
-    next_order: float = 0.0
-    orders: int = 0
+    next_request: float = 0.0
+    requests: int = 0
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = self.station.rules.name
 
 
-class Stations:
+class StationClock:
     """Implements core.protocols.Stations. `add` before `start`, both on main."""
 
     def __init__(self, crew: Crew, observer: Observer) -> None:
@@ -81,7 +81,7 @@ class Stations:
         self._tell: Tell = lambda *_: None
 
     def add(self, station: Station, conditions: Conditions, interval: float = 0.0) -> None:
-        """One more station; interval: seconds between the orders that it gives itself."""
+        """One more station; interval: seconds between the requests that it gives itself."""
         place = _Place(station, conditions, interval, conditions.halted)
         self._places[station.rules.name] = place
 
@@ -97,7 +97,7 @@ class Stations:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more orders; those without a picture are answered. Main, before the models."""
+        """Take no more requests; those without a picture are answered. Main, before the models."""
         for place in self._places.values():
             place.station.close()
 
@@ -109,22 +109,24 @@ class Stations:
             self._worker.join(seconds)
 
     def ready(self, station: str) -> bool:
-        """Whether it would take an order now."""
+        """Whether it would take a request now."""
         return WORDS[self._place(station).state] == "ready"
 
-    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
+    def trigger(self, station: str, request: TriggerRequest | None, received_ns: int) -> Ack:
         """See core.protocols.Stations."""
-        if order is None:
+        if request is None:
             self._triggered_by(station, "mqtt").spoil()
             return Ack(Reason.BAD_TRIGGER)
-        return self._triggered_by(station, "mqtt").order(order, received_ns, "mqtt")
+        return self._triggered_by(station, "mqtt").request(request, received_ns, "mqtt")
 
-    def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
+    def inspect(
+        self, station: str, request: TriggerRequest, received_ns: int
+    ) -> Future[Inspection]:
         """See core.protocols.Stations."""
-        future, tell = order_future()
-        ack = self._triggered_by(station, "grpc").order(order, received_ns, "grpc", tell)
+        future, tell = inspection_future()
+        ack = self._triggered_by(station, "grpc").request(request, received_ns, "grpc", tell)
         if ack.reason in (Reason.DUPLICATE, Reason.NO_RECORD):
-            raise WrongState(f"Station {station} does not inspect {order.part!r}: {ack.detail}.")
+            raise WrongState(f"Station {station} does not inspect {request.part!r}: {ack.detail}.")
         return future
 
     def delivered(self, station: str, sequence: int) -> None:
@@ -187,14 +189,14 @@ class Stations:
         """Do what is due; when to come again."""
         again = float("inf")
         if place.interval:
-            if now >= place.next_order:
-                behind = now - place.next_order
-                place.next_order = now + place.interval - (behind % place.interval)
-                place.orders += 1
-                order = Order("", place.orders)
+            if now >= place.next_request:
+                behind = now - place.next_request
+                place.next_request = now + place.interval - (behind % place.interval)
+                place.requests += 1
+                request = TriggerRequest("", place.requests)
                 if place.station.refusal is None:
-                    place.station.order(order, time.monotonic_ns(), "interval")
-            again = place.next_order
+                    place.station.request(request, time.monotonic_ns(), "interval")
+            again = place.next_request
         deadline = place.station.expire(time.monotonic_ns())
         return min(again, deadline / 1e9) if deadline else again
 
@@ -207,7 +209,7 @@ class Stations:
             place.state = advance(place.state, event, f"Station {place.name}")
             self._observer.station_state(place.name, place.state)
         word = WORDS[place.state]
-        if word == "ready" and station.in_hand >= station.rules.waiting:
+        if word == "ready" and station.in_progress >= station.rules.waiting:
             word = "busy" if not station.each else word
         code, model = refusal[0].code if refusal else 0, place.conditions.model()
         if (word, code, model) != place.said:
@@ -244,7 +246,7 @@ def _next_event(place: _Place, refusal: tuple[Reason, str] | None) -> StationEve
         return None if state is StationState.INITIALIZED else _E.UNPREPARED
     if state is StationState.INITIALIZED:
         return _E.PREPARED
-    busy = place.station.in_hand > 0
+    busy = place.station.in_progress > 0
     if place.station.rules.kind not in ("mqtt", "grpc"):
         return _E.START_CONTINUOUS if state is StationState.READY else None
     if state is StationState.READY:

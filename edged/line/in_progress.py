@@ -1,4 +1,4 @@
-"""What a station keeps of the orders in its hand, and how a frame of theirs is made."""
+"""What a station keeps of the requests in progress, and how a frame of theirs is made."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Rules:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """One order in hand. Under the station's lock."""
+class PartInProgress:
+    """One request in progress. Under the station's lock."""
 
     frame: Frame
     deadline_ns: int
@@ -53,7 +53,7 @@ class Entry:
 
     @property
     def received_ns(self) -> int:
-        """When the order came in."""
+        """When the request came in."""
         trigger = self.frame.trigger
         return trigger.received_ns if trigger is not None else self.frame.captured_ns
 
@@ -72,7 +72,7 @@ class Entry:
         return NoVerdict(Reason.TIMEOUT, "the camera gave no picture before the deadline")
 
     def ended(self, outcome: NoVerdict) -> Inspection:
-        """The inspection of an order that no unit answered."""
+        """The inspection of a request that no unit answered."""
         timing = Timing(self.frame.captured_ns, decided_ns=time.monotonic_ns())
         return Inspection(self.frame, None, outcome, timing)
 
@@ -114,7 +114,7 @@ def blank(rules: Rules, number: int, at_ns: int, trigger: Trigger) -> Frame:
     return Frame(rules.name, number, at_ns, now, NO_IMAGE, trigger, camera=rules.camera)
 
 
-def order_future() -> tuple[Future[Inspection], Callable[[Inspection], None]]:
+def inspection_future() -> tuple[Future[Inspection], Callable[[Inspection], None]]:
     """Somewhere to wait for an inspection, and what tells it."""
     future: Future[Inspection] = Future()
 

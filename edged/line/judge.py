@@ -37,6 +37,6 @@ class Follower:
             except BadImage as error:
                 if name not in self._refused:
                     self._refused.add(name)
-                    log.error("%s cannot judge camera %s: %s", name, job.frame.source, error)
+                    log.error("%s cannot judge camera %s: %s", name, job.frame.station, error)
                 first = first or error
         raise first or WrongState(f"No model of {self._project.rstrip('/')} is hosted: start one.")

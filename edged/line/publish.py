@@ -90,7 +90,7 @@ class Publisher:
 
     def expect(self, frame: Frame) -> None:
         """A frame is on its way; called on its capture thread, in order, before it is offered."""
-        queue = self._queues[frame.source]
+        queue = self._queues[frame.station]
         with queue.changed:
             queue.expected.append(frame)
 
@@ -99,7 +99,7 @@ class Publisher:
 
         wait: False for who must not wait for earlier answers, because it gives them itself.
         """
-        queue = self._queues[inspection.frame.source]
+        queue = self._queues[inspection.frame.station]
         if queue.answer(inspection, wait):
             self._release(queue)
 

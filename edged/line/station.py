@@ -1,20 +1,20 @@
 """One station: from a trigger, or a picture, to exactly one answer.
 
-    order    somebody says: inspect this part. It is taken or missed, at once (the ack).
-    picture  the camera delivers. The order that waits gets the first picture exposed after it was
-             received; a free-running or hardware-triggered camera's picture is an order itself.
+    request  somebody says: inspect this part. It is taken or missed, at once (the ack).
+    picture  the camera delivers. The request that waits gets the first picture exposed after it was
+             received; a free-running or hardware-triggered camera's picture is a request itself.
     expire   the deadline, which runs on our own monotonic clock from receipt, has come.
 
-Every order has one terminal inspection, whoever ends it first: the unit with a verdict, the clock
+Every request has one terminal inspection, whoever ends it first: the unit with a verdict, the clock
 with a timeout, the camera's loss, the stop. What comes after is counted, and a verdict that came
 too late goes into the record as such, never to the PLC.
 
-Decision: one order at a time waits for its picture. A trigger says that its part is in view now;
+Decision: one request at a time waits for its picture. A trigger says that its part is in view now;
 when the next trigger comes before the camera has delivered, the picture that follows shows the
 next part. So the first is answered `stale_frame`, and never with the picture of another part.
 
-Locks: `_lock` guards the orders in hand; nothing is called while it is held. `_numbering` is held
-while a number is drawn and told to the publisher, so that both know the same order; neither of
+Locks: `_lock` guards the requests in progress; nothing is called while it is held. `_numbering` is
+held while a number is drawn and told to the publisher, so that both know the same order; neither of
 them calls back.
 """
 
@@ -35,14 +35,14 @@ from edged.core.types import (
     Inspection,
     Job,
     NoVerdict,
-    Order,
     Picture,
     Reason,
     Timing,
     Trigger,
+    TriggerRequest,
     new_id,
 )
-from edged.line.in_progress import Entry, Rules, Unconfirmed, blank, with_picture
+from edged.line.in_progress import PartInProgress, Rules, Unconfirmed, blank, with_picture
 from edged.line.publish import Publisher
 from edged.runtime.workers import Worker
 from edged.wire.results import result_number
@@ -53,12 +53,12 @@ PAUSE = 0.05  # seconds until a paced frame tries again for its place
 EACH = ("free", "hardware")
 """Kinds of trigger with which each picture is a part."""
 REMEMBERED, REMEMBERED_NS = 4096, 60 * 10**9
-"""Orders by which a repeated trigger is known, and for how long: a PLC that begins to count anew
+"""Requests by which a repeated trigger is known, and for how long: a PLC that begins to count anew
 must not be taken for one that asks again."""
 
 
 class Station:
-    """One station. `order` any thread, `picture` the capture thread, `expire` the clock's."""
+    """One station. `request` any thread, `picture` the capture thread, `expire` the clock's."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Station:
         """`offer` seats a job or raises; `wake` makes somebody call `expire` soon."""
         self.rules = rules
         self.refusal: tuple[Reason, str] | None = None
-        """Why no order is taken now; None = orders are taken. Set by who watches the station."""
+        """Why no request is taken now; None = they are. Set by who watches the station."""
         self._offer = offer
         self._publisher = publisher
         self._next_sequence = next_sequence
@@ -80,8 +80,8 @@ class Station:
         self._wake = wake
         self._lock = threading.Condition()
         self._numbering = threading.Lock()
-        self._open: deque[Entry] = deque()
-        self._ended: list[tuple[Entry, NoVerdict]] = []
+        self._open: deque[PartInProgress] = deque()
+        self._ended: list[tuple[PartInProgress, NoVerdict]] = []
         """Decided here, to be published by the clock's thread."""
         self._late: list[Inspection] = []
         self._seen: dict[tuple[str, int], int] = {}
@@ -92,7 +92,7 @@ class Station:
 
     @property
     def each(self) -> bool:
-        """Whether each picture is a part, so that nobody needs to give orders."""
+        """Whether each picture is a part, so that nobody needs to ask."""
         return self.rules.kind in EACH
 
     def waits(self, paced: bool) -> bool:
@@ -110,27 +110,27 @@ class Station:
         return self._camera_known
 
     @property
-    def in_hand(self) -> int:
-        """Orders without their answer."""
+    def in_progress(self) -> int:
+        """Requests without their answer."""
         with self._lock:
             return len(self._open)
 
-    def order(
+    def request(
         self,
-        order: Order,
+        request: TriggerRequest,
         received_ns: int,
         kind: TriggerKind,
         tell: Callable[[Inspection], None] | None = None,
     ) -> Ack:
-        """Take an order or miss it; a missed one has its inspection, too.
+        """Take a request or miss it; a missed one has its inspection, too.
 
         Three have none: a repeat, one whose record could not be kept, and one that came while
         edged was stopping. `tell` gets the one inspection. Raises nothing; does not wait.
         """
-        limit = self.rules.limit_ns if order.deadline is None else int(order.deadline * 1e9)
+        limit = self.rules.limit_ns if request.deadline is None else int(request.deadline * 1e9)
         deadline = received_ns + limit if limit else 0
         with self._numbering:
-            if not self._is_new(order):
+            if not self._is_new(request):
                 return self._acked(Ack(Reason.DUPLICATE, "this part and number came before"))
             self.spoil()
             missed = self._missed(deadline)
@@ -140,9 +140,9 @@ class Station:
                 number = self._next_sequence(self.rules.name)
             except EdgedError as error:
                 return self._acked(Ack(Reason.NO_RECORD, str(error)))
-            self._seen[order.part, order.sequence] = time.monotonic_ns()
-            trigger = Trigger(order.part, order.sequence, received_ns, deadline, kind)
-            entry = Entry(blank(self.rules, number, received_ns, trigger), deadline, tell)
+            self._seen[request.part, request.sequence] = time.monotonic_ns()
+            trigger = Trigger(request.part, request.sequence, received_ns, deadline, kind)
+            entry = PartInProgress(blank(self.rules, number, received_ns, trigger), deadline, tell)
             self._publisher.expect(entry.frame)
             self._take(entry, missed)
         self._wake()
@@ -151,7 +151,7 @@ class Station:
     def spoil(self) -> None:
         """There was a trigger, whatever becomes of it: another part is in view now.
 
-        An order that still waits for its picture must not get the one of that part.
+        A request that still waits for its picture must not get the one of that part.
         """
         with self._lock:
             waiting = [e for e in self._open if not e.pictured]
@@ -218,7 +218,7 @@ class Station:
         self._unconfirmed.confirmed(sequence)
 
     def close(self) -> None:
-        """Take no more orders, and answer those that have no picture; the clock publishes it."""
+        """Take no more requests, and answer those that have no picture; the clock publishes it."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
@@ -230,14 +230,14 @@ class Station:
             for entry in list(self._open):
                 self._end(entry, NoVerdict(Reason.SHUTDOWN, "edged stopped before its verdict"))
 
-    def _is_new(self, order: Order) -> bool:
+    def _is_new(self, request: TriggerRequest) -> bool:
         oldest = time.monotonic_ns() - REMEMBERED_NS
         while self._seen:
             key, at = next(iter(self._seen.items()))
             if at > oldest and len(self._seen) <= REMEMBERED:
                 break
             del self._seen[key]
-        return (order.part, order.sequence) not in self._seen
+        return (request.part, request.sequence) not in self._seen
 
     def _missed(self, deadline_ns: int) -> Ack | None:
         if self._closed:
@@ -248,8 +248,8 @@ class Station:
             return Ack(Reason.CAMERA_LOST, f"camera {self.rules.camera} does not deliver")
         if 0 < deadline_ns <= time.monotonic_ns():
             return Ack(Reason.TIMEOUT, "its deadline had passed when it was read")
-        if self.in_hand >= self.rules.waiting:
-            return Ack(Reason.OVERLOAD, f"{self.rules.waiting} parts are in hand already")
+        if self.in_progress >= self.rules.waiting:
+            return Ack(Reason.OVERLOAD, f"{self.rules.waiting} parts are in progress already")
         return None
 
     def _acked(self, ack: Ack) -> Ack:
@@ -257,7 +257,7 @@ class Station:
         self._observer.triggered(self.rules.name, word)
         return ack
 
-    def _take(self, entry: Entry, missed: Ack | None) -> None:
+    def _take(self, entry: PartInProgress, missed: Ack | None) -> None:
         with self._lock:
             if missed is not None and missed.reason is not None:
                 entry.done = True
@@ -286,14 +286,14 @@ class Station:
                 raise
             frame = with_picture(blank(rules, number, picture.captured_ns, trigger), picture)
             self._publisher.expect(frame)
-        entry = Entry(frame, deadline, pictured=True)
+        entry = PartInProgress(frame, deadline, pictured=True)
         with self._lock:
             self._open.append(entry)
         if deadline:
             self._wake()
         self._submit(entry, worker, paced, sheddable=rules.kind == "free" and not paced)
 
-    def _submit(self, entry: Entry, worker: Worker, paced: bool, sheddable: bool) -> None:
+    def _submit(self, entry: PartInProgress, worker: Worker, paced: bool, sheddable: bool) -> None:
         reply = partial(self._answered, entry, paced)
         job = Job(entry.frame, reply, sheddable=sheddable, deadline_ns=entry.deadline_ns)
         while True:
@@ -314,7 +314,7 @@ class Station:
                 reason = Reason.SHUTDOWN
             return self._refuse(entry, paced, NoVerdict(reason, detail))
 
-    def _refuse(self, entry: Entry, paced: bool, outcome: NoVerdict) -> None:
+    def _refuse(self, entry: PartInProgress, paced: bool, outcome: NoVerdict) -> None:
         """No unit takes it. Of a trigger the clock says so: the camera's thread must not wait."""
         if self.each:
             timing = Timing(entry.frame.captured_ns)
@@ -324,7 +324,7 @@ class Station:
                 self._end(entry, outcome)
         self._wake()
 
-    def _answered(self, entry: Entry, paced: bool, inspection: Inspection) -> None:
+    def _answered(self, entry: PartInProgress, paced: bool, inspection: Inspection) -> None:
         """The unit's or the batcher's answer, on whichever thread ends the job."""
         if paced and self.each:
             self._pace.release()
@@ -351,13 +351,13 @@ class Station:
                 self._end(entry, NoVerdict(reason, detail))
         self._wake()
 
-    def _end(self, entry: Entry, outcome: NoVerdict) -> None:
+    def _end(self, entry: PartInProgress, outcome: NoVerdict) -> None:
         """Under the lock: this is the one answer; the clock's thread publishes it."""
         entry.done = True
         self._open.remove(entry)
         self._ended.append((entry, outcome))
 
-    def _publish(self, entry: Entry, inspection: Inspection, wait: bool = True) -> None:
+    def _publish(self, entry: PartInProgress, inspection: Inspection, wait: bool = True) -> None:
         outcome = inspection.outcome
         shed = isinstance(outcome, NoVerdict) and outcome.reason is Reason.SUPERSEDED
         if self.rules.confirm and not shed:

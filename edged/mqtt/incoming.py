@@ -17,7 +17,7 @@ from edged.core.errors import EdgedError, InvalidInput
 from edged.core.observer import Observer
 from edged.core.protocols import Stations
 from edged.mqtt.connection import Arrival
-from edged.mqtt.topics import Lane
+from edged.mqtt.topics import StationTopics
 from edged.wire import orders
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    lane: Lane
-    handle: Callable[[Lane, Arrival], list[Answer]]
+    topics: StationTopics
+    handle: Callable[[StationTopics, Arrival], list[Answer]]
     qos: int
 
 
-class Inlet:
+class Incoming:
     """The subscriptions of all stations. Worker thread.
 
     commands: take `.../cmd`; only when the broker knows who sends. confirm: what hears of records
@@ -47,7 +47,7 @@ class Inlet:
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
+        topics: Sequence[StationTopics],
         stations: Stations,
         observer: Observer,
         commands: bool,
@@ -58,12 +58,12 @@ class Inlet:
         self._confirm = confirm
         self._complained: set[str] = set()
         self._routes: dict[str, _Route] = {}
-        for lane in lanes:
-            if lane.triggered:
-                self._routes[lane.topic("trigger")] = _Route(lane, self._trigger, lane.qos)
-            self._routes[lane.topic("delivered")] = _Route(lane, self._delivered, 1)
+        for each in topics:
+            if each.triggered:
+                self._routes[each.topic("trigger")] = _Route(each, self._trigger, each.qos)
+            self._routes[each.topic("delivered")] = _Route(each, self._delivered, 1)
             if commands:
-                self._routes[lane.topic("cmd")] = _Route(lane, self._command, 1)
+                self._routes[each.topic("cmd")] = _Route(each, self._command, 1)
 
     @property
     def topics(self) -> Mapping[str, int]:
@@ -79,53 +79,53 @@ class Inlet:
             self._complain(arrival.topic, "it is retained: publish it without")
             return []
         try:
-            return route.handle(route.lane, arrival)
+            return route.handle(route.topics, arrival)
         except Exception:  # a stranger's message must not end the lane of the others
             log.exception("a message on %s could not be handled", arrival.topic)
             return []
 
-    def _trigger(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+    def _trigger(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
         try:
-            order = orders.trigger(arrival.payload, lane.byte_order)
+            request = orders.trigger(arrival.payload, topics.byte_order)
         except InvalidInput as error:
-            self._observer.triggered(lane.station, "bad_trigger")
+            self._observer.triggered(topics.station, "bad_trigger")
             self._complain(arrival.topic, str(error))
             with contextlib.suppress(EdgedError):  # the station is not built yet
-                self._stations.trigger(lane.station, None, arrival.at_ns)
-            return self._refusal(lane, error)
+                self._stations.trigger(topics.station, None, arrival.at_ns)
+            return self._refusal(topics, error)
         try:
-            answer = self._stations.trigger(lane.station, order, arrival.at_ns)
+            answer = self._stations.trigger(topics.station, request, arrival.at_ns)
         except EdgedError as error:  # the station is not built yet
             self._complain(arrival.topic, str(error))
-            return self._refusal(lane, error)
-        return [Answer(lane.topic("ack"), lane.ack(order, answer), lane.qos)]
+            return self._refusal(topics, error)
+        return [Answer(topics.topic("ack"), topics.ack(request, answer), topics.qos)]
 
-    def _refusal(self, lane: Lane, error: EdgedError) -> list[Answer]:
-        if lane.byte_order is not None:
+    def _refusal(self, topics: StationTopics, error: EdgedError) -> list[Answer]:
+        if topics.byte_order is not None:
             return []  # who reads structs cannot read a sentence
-        return [Answer(lane.topic("ack"), orders.refusal(str(error)), lane.qos)]
+        return [Answer(topics.topic("ack"), orders.refusal(str(error)), topics.qos)]
 
-    def _delivered(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+    def _delivered(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
         try:
             delivery = orders.delivery(arrival.payload)
             if delivery.seq is not None:
-                self._stations.delivered(lane.station, delivery.seq)
+                self._stations.delivered(topics.station, delivery.seq)
             if delivery.rec is not None:
-                self._confirm(lane.topic("full"), delivery.rec)
+                self._confirm(topics.topic("full"), delivery.rec)
         except EdgedError as error:
             self._complain(arrival.topic, str(error))
         return []
 
-    def _command(self, lane: Lane, arrival: Arrival) -> list[Answer]:
+    def _command(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
         command = orders.Command("", "", "")
         try:
             command = orders.command(arrival.payload)
-            text = self._stations.command(lane.station, command.word, command.model)
+            text = self._stations.command(topics.station, command.word, command.model)
             reply = orders.reply(command, text, done=True)
         except EdgedError as error:
             self._complain(arrival.topic, str(error))
             reply = orders.reply(command, str(error), done=False)
-        return [Answer(lane.topic("cmd/reply"), reply, 1)]
+        return [Answer(topics.topic("cmd/reply"), reply, 1)]
 
     def _complain(self, topic: str, words: str) -> None:
         """Say it once for each topic: a PLC that is wrong is wrong many times a second."""

@@ -2,7 +2,7 @@
 
     result   first; dropped and counted when there is no connection or it does not take them
     state    retained heartbeat
-    full     from Replay, within what is left of the window
+    full     from SendOrder, within what is left of the window
 
 Knows the rules of delivery and no MQTT library. All of it runs on the sink's worker thread. It
 must never let a result out late, nor forget a record that the broker did not confirm.
@@ -21,8 +21,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.outbox.store import Row
-from edged.outbox.writer import Message, Replay
+from edged.outbox.records import OutboxRow
+from edged.outbox.send_order import SendOrder
+from edged.outbox.writer import Message
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +74,16 @@ class _Beat:
     count: int = 0
 
 
-class Courier:
+class Outgoing:
     """The three lanes of one sink. Times are `time.monotonic()`; the link may be None = away."""
 
-    def __init__(self, prefix: str, replay: Replay, observer: Observer, name: str) -> None:
+    def __init__(self, prefix: str, send_order: SendOrder, observer: Observer, name: str) -> None:
         self._state_topic = f"{prefix}/state"
-        self._replay = replay
+        self._send_order = send_order
         self._observer = observer
         self._name = name
         self._results: deque[tuple[float, Message]] = deque()
-        self._flight: dict[int, Row | None] = {}
+        self._flight: dict[int, OutboxRow | None] = {}
         self._progress = 0.0
         self._said: set[tuple[str, str]] = set()
         self._beats: dict[str, _Beat] = {}
@@ -90,14 +91,14 @@ class Courier:
     @property
     def idle(self) -> bool:
         """Everything that can be sent is sent and answered."""
-        return not self._results and not self._flight and self._replay.idle
+        return not self._results and not self._flight and self._send_order.idle
 
     @property
     def due(self) -> float:
         """When there is something to do besides new messages and answers."""
         late = self._results[0][0] + _LATE_SECONDS if self._results else float("inf")
         beats = (beat.due for beat in self._beats.values() if not beat.mid)
-        return min(self._replay.due(), late, *beats)
+        return min(self._send_order.due(), late, *beats)
 
     def stuck(self, now: float) -> bool:
         """The broker is there and has answered nothing for long."""
@@ -105,7 +106,7 @@ class Courier:
 
     def connected(self, now: float) -> None:
         """A new connection: the records start over, each state is said at once."""
-        self._replay.restart()
+        self._send_order.restart()
         self._progress = now
         self._said.clear()
         for beat in self._beats.values():
@@ -204,7 +205,7 @@ class Courier:
         """Send records while the window has room. Raises SinkError if the disk cannot be read."""
         room = max(1, link.window - _RESERVE)
         while len(self._flight) < room and not link.blocked:
-            row = self._replay.next(now)
+            row = self._send_order.next(now)
             if row is None:
                 return
             mid = link.publish(row.topic, row.payload, 1, False, 0)
@@ -226,13 +227,13 @@ class Courier:
             return
         if code >= 0x80:
             self._shout(row.topic, words)
-            self._replay.refused(row, now + _PARK_SECONDS)
+            self._send_order.refused(row, now + _PARK_SECONDS)
             reason = words.lower().replace(" ", "_")
         elif code == NO_SUBSCRIBER:
-            self._replay.refused(row, now + _HOLD_SECONDS)
+            self._send_order.refused(row, now + _HOLD_SECONDS)
             reason = "no_subscriber"
         else:
-            self._replay.taken(row, now)
+            self._send_order.taken(row, now)
             reason = "success"
         self._observer.sink_delivered(self._name, reason)
 
@@ -242,7 +243,7 @@ class Courier:
             self._beats[topic].mid = mid
             self._out(mid, None, now)
 
-    def _out(self, mid: int, row: Row | None, now: float) -> None:
+    def _out(self, mid: int, row: OutboxRow | None, now: float) -> None:
         if not self._flight:
             self._progress = now
         self._flight[mid] = row

@@ -25,12 +25,13 @@ from edged.core.types import Inspection, Reason
 from edged.mqtt.connection import PahoLink, Will
 from edged.mqtt.credentials import read
 from edged.mqtt.dialling import Dialler
-from edged.mqtt.incoming import Inlet
-from edged.mqtt.outgoing import OFFLINE, Courier, State
-from edged.mqtt.topics import Lane, lane
+from edged.mqtt.incoming import Incoming
+from edged.mqtt.outgoing import OFFLINE, Outgoing, State
+from edged.mqtt.topics import StationTopics, station_topics
 from edged.outbox.bounds import Bounds
+from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
-from edged.outbox.writer import Inbox, Message, Replay, Writer
+from edged.outbox.writer import Inbox, Message, Writer
 from edged.runtime.workers import Crew, Deadline, Worker
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,15 @@ class MqttSink:
         self._name = name
         self._inbox: Inbox[Message] = Inbox()
         self._outbox = Outbox(outbox_path, Bounds.of(config))
-        self._replay = Replay(self._outbox, config.replay_rate, seconds=config.confirm_seconds)
-        self._writer = Writer(self._inbox, self._replay, observer, name)
-        self._courier = Courier(config.prefix, self._replay, observer, name)
+        self._send_order = SendOrder(
+            self._outbox, config.replay_rate, seconds=config.confirm_seconds
+        )
+        self._writer = Writer(self._inbox, self._send_order, observer, name)
+        self._outgoing = Outgoing(config.prefix, self._send_order, observer, name)
         self._states: dict[str, dict[str, Any]] = {}
         self.set_state("offline")
-        self._lanes: dict[str, Lane] = {}
-        self._inlet: Inlet | None = None
+        self._topics: dict[str, StationTopics] = {}
+        self._incoming: Incoming | None = None
         self._worker: Worker | None = None
         self._give_up = float("inf")
         # From here on: the worker's own.
@@ -114,7 +117,7 @@ class MqttSink:
         if refusal := self._writer.refusal:
             self._observer.sink_dropped(self._name, "refused")
             raise SinkError(refusal)
-        message = self._lane(inspection.frame.source).message(inspection)
+        message = self._topics_of(inspection.frame.station).message(inspection)
         try:
             self._inbox.put(message, _ACCEPT_SECONDS)
         except SinkError:
@@ -123,13 +126,13 @@ class MqttSink:
 
     def serve(self, configs: Sequence[StationConfig], stations: Stations) -> None:
         """Take triggers and commands for these stations; before `start`."""
-        self._lanes = {config.name: lane(self._config, config) for config in configs}
+        self._topics = {config.name: station_topics(self._config, config) for config in configs}
         # A name alone is nothing that a broker could check.
         known = self._config.password_file is not None or self._config.cert_file is not None
-        awaited = [self._lanes[c.name].topic("full") for c in configs if c.confirm]
-        self._replay.await_confirmations(awaited)
-        lanes = list(self._lanes.values())
-        self._inlet = Inlet(lanes, stations, self._observer, known, self._writer.confirm)
+        awaited = [self._topics[c.name].topic("full") for c in configs if c.confirm]
+        self._send_order.await_confirmations(awaited)
+        topics = list(self._topics.values())
+        self._incoming = Incoming(topics, stations, self._observer, known, self._writer.confirm)
 
     def set_state(self, word: State) -> None:
         """What `<prefix>/state` says from now on; `offline` until the first call."""
@@ -141,7 +144,7 @@ class MqttSink:
     ) -> None:
         """What a station's `.../state` says from now on; see core/stations.py."""
         fields = {"st": word, "op": state.value, "code": code, "model": model}
-        self._states[self._lane(station).topic("state")] = fields
+        self._states[self._topics_of(station).topic("state")] = fields
         self._inbox.wake()
 
     def trouble(self) -> str:
@@ -195,7 +198,7 @@ class MqttSink:
         """
         messages = [self._in_time(message) for message in self._inbox.take()]
         safe = self._writer.write(messages, now)
-        self._courier.results(messages, link, now, safe)
+        self._outgoing.results(messages, link, now, safe)
 
     def _in_time(self, message: Message) -> Message:
         """An OK whose deadline has come is none, in its record either."""
@@ -208,30 +211,30 @@ class MqttSink:
 
     def _attend(self, dialler: Dialler[PahoLink], now: float, stopping: bool) -> None:
         link = dialler.link
-        if link is not None and not link.lost and self._courier.stuck(now):
+        if link is not None and not link.lost and self._outgoing.stuck(now):
             link.lost = "the broker answers, but acknowledges nothing"
         change = dialler.attend(now, stopping)
         if change is None:
             return
         connected, words = change
         if connected:
-            self._courier.connected(now)
-            if dialler.link is not None and self._inlet is not None:
-                dialler.link.subscribe(self._inlet.topics)
+            self._outgoing.connected(now)
+            if dialler.link is not None and self._incoming is not None:
+                dialler.link.subscribe(self._incoming.topics)
         else:
-            self._courier.disconnected()
+            self._outgoing.disconnected()
         self._observer.sink_state(self._name, connected, words)
 
     def _send(self, link: PahoLink, now: float) -> None:
-        self._courier.states(dict(self._states), link, now)
+        self._outgoing.states(dict(self._states), link, now)
         if now >= self._writer.retry_at:
             try:
-                self._courier.records(link, now)
+                self._outgoing.records(link, now)
             except SinkError as trouble:
                 self._writer.trouble(trouble, now)
 
     def _report(self) -> None:
-        backlog = self._replay.backlog + self._writer.waiting
+        backlog = self._send_order.backlog + self._writer.waiting
         if backlog != self._backlog:
             self._backlog = backlog
             self._observer.sink_backlog(self._name, backlog)
@@ -242,15 +245,15 @@ class MqttSink:
         if self._writer.waiting:
             return False
         if dialler.link is not None:
-            return self._courier.idle
-        underway = dialler.under_way and self._replay.backlog > 0
+            return self._outgoing.idle
+        underway = dialler.under_way and self._send_order.backlog > 0
         return not underway or now >= stopping_at + _UNDERWAY_SECONDS
 
     def _rest(self, dialler: Dialler[PahoLink], now: float) -> None:
         """Sleep until something comes, at most a second (the beat); then read the answers."""
         until = min(now + 1.0, dialler.due, self._writer.due)
         if dialler.link is not None:
-            until = min(until, self._courier.due)
+            until = min(until, self._outgoing.due)
         until = max(until, now + _TICK_SECONDS)
         asleep = self._inbox.rest()
         dialler.wait(until - time.monotonic() if asleep else 0.0, self._inbox.fileno)
@@ -258,32 +261,34 @@ class MqttSink:
             self._inbox.rise()
         self._read(dialler.link)
 
-    def _lane(self, station: str) -> Lane:
-        found = self._lanes.get(station)
+    def _topics_of(self, station: str) -> StationTopics:
+        found = self._topics.get(station)
         if found is None:
             config = self._config
-            found = self._lanes[station] = Lane(station, f"{config.prefix}/{station}", config.qos)
+            found = self._topics[station] = StationTopics(
+                station, f"{config.prefix}/{station}", config.qos
+            )
         return found
 
     def _read(self, link: PahoLink | None) -> None:
         """What came: triggers first, for somebody waits for them."""
-        if link is not None and link.arrived and self._inlet is not None:
+        if link is not None and link.arrived and self._incoming is not None:
             arrived, link.arrived = link.arrived, []
-            said = [answer for arrival in arrived for answer in self._inlet.handle(arrival)]
+            said = [answer for arrival in arrived for answer in self._incoming.handle(arrival)]
             acks = [Message(a.topic, a.payload, "", b"", qos=a.qos) for a in said]
-            self._courier.results(acks, link, time.monotonic())
+            self._outgoing.results(acks, link, time.monotonic())
         if link is not None and link.answers:
             now = time.monotonic()
             answers, link.answers = link.answers, []
             for mid, code, words in answers:
-                self._courier.answered(mid, code, words, now)
+                self._outgoing.answered(mid, code, words, now)
 
     def _farewell(self, link: PahoLink) -> None:
         """Say `offline`, wait a moment until the broker has it, part politely."""
         now = time.monotonic()
         until = now + _FAREWELL_SECONDS
-        self._courier.goodbye(link, now)
-        while not self._courier.said and not link.lost and now < until:
+        self._outgoing.goodbye(link, now)
+        while not self._outgoing.said and not link.lost and now < until:
             link.wait(until - now)
             self._read(link)
             now = time.monotonic()

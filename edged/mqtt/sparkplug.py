@@ -31,7 +31,7 @@ from edged.outbox.writer import Inbox
 from edged.runtime import durable
 from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire import sparkplug
-from edged.wire.sparkplug import HostState, Node, Outgoing, Values
+from edged.wire.sparkplug import HostState, Node, SparkplugMessage, Values
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +129,10 @@ class SparkplugSink:
 
     def accept(self, inspection: Inspection) -> None:
         """Take one part; never waits. Beyond `history` parts the newest is counted and left out."""
-        if inspection.late_of or inspection.frame.source not in self._alive:
+        if inspection.late_of or inspection.frame.station not in self._alive:
             return
         at_ms = int(inspection.frame.captured_at.timestamp() * 1000)
-        part = _Part(inspection.frame.source, sparkplug.values(inspection), at_ms)
+        part = _Part(inspection.frame.station, sparkplug.values(inspection), at_ms)
         try:
             self._inbox.put(part, 0.0)
         except SinkError:
@@ -239,7 +239,7 @@ class SparkplugSink:
                 self._born[part.device] = True
             self._publish(link, self._node.data(*part, _now_ms(), historical))
 
-    def _publish(self, link: PahoLink, message: Outgoing) -> None:
+    def _publish(self, link: PahoLink, message: SparkplugMessage) -> None:
         link.publish(message.topic, message.payload, 0, False, 0)
 
     def _said(self, link: PahoLink | None) -> bool:

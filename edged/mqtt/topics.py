@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from edged.config import MqttConfig, StationConfig
 from edged.core.names import ByteOrder
-from edged.core.types import Ack, Inspection, NoVerdict, Order
+from edged.core.types import Ack, Inspection, NoVerdict, TriggerRequest
 from edged.outbox.writer import Message
 from edged.wire import orders, results
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class StationTopics:
     """See the module. limit: results that may wait to leave; the oldest make room."""
 
     station: str
@@ -55,11 +55,11 @@ class Lane:
             self.byte_order,
         )
 
-    def ack(self, order: Order, answer: Ack) -> bytes:
+    def ack(self, request: TriggerRequest, answer: Ack) -> bytes:
         """The answer to a trigger."""
         if self.byte_order is not None:
-            return results.packed_ack(order, answer, self.byte_order)
-        return orders.ack(order, answer)
+            return results.packed_ack(request, answer, self.byte_order)
+        return orders.ack(request, answer)
 
     def _result(self, inspection: Inspection) -> bytes:
         if self.byte_order is not None:
@@ -67,9 +67,9 @@ class Lane:
         return results.flat(inspection)
 
 
-def lane(config: MqttConfig, station: StationConfig) -> Lane:
-    """The lane of a configured station."""
-    return Lane(
+def station_topics(config: MqttConfig, station: StationConfig) -> StationTopics:
+    """The topics of a configured station."""
+    return StationTopics(
         station.name,
         station.topic or f"{config.prefix}/{station.name}",
         config.qos if station.qos is None else station.qos,

@@ -1,7 +1,7 @@
 """Stations that confirm: what the broker has of a topic, and what its receiver has processed.
 
-Numbers only; Replay asks it. A broker's acknowledgement is not the receiver's: here a record stays
-on disk until a confirmation covers it, and goes again if none comes.
+Numbers only; SendOrder asks it. A broker's acknowledgement is not the receiver's: here a record
+stays on disk until a confirmation covers it, and goes again if none comes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _NEVER = float("inf")
 
 
 @dataclass(slots=True)
-class Proof:
+class Confirmations:
     """One topic. `number` is the record's own, `seq` the outbox's; times are monotonic."""
 
     taken: int = 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 _BURST_SECONDS = 0.1
 
 
-class Pace:
+class ReplayPace:
     """Rights to send. Times are `time.monotonic()`; one thread. `rate` 0 = no limit."""
 
     def __init__(self, rate: float) -> None:

@@ -14,7 +14,7 @@ class Record(NamedTuple):
     number: int = 0
 
 
-class Row(NamedTuple):
+class OutboxRow(NamedTuple):
     """One record: `seq` orders it, `topic` says where it goes."""
 
     seq: int

@@ -9,11 +9,12 @@ So the first record of a topic on a new connection goes alone, and its answer is
 out at once, a subscriber that comes back between two would get the later ones before the earlier.
 
 Decision: there is one line for all topics, the backlog before what is fresh, at the pace of
-`Pace`. A fresh record may not overtake an old one of its topic, and stays behind those of others,
-too: the backlog gets less at a known rate, and whoever is in a hurry acts on the result.
+`ReplayPace`. A fresh record may not overtake an old one of its topic, and stays behind those of
+others, too: the backlog gets less at a known rate, and whoever is in a hurry acts on the result.
 
-Decision: a topic in `confirming` is forgotten by confirmation only (`Proof`). One that comes for
-records the broker has not taken is cut to those it has: a receiver's mistake must lose nothing.
+Decision: a topic in `confirming` is forgotten by confirmation only (`Confirmations`). One that
+comes for records the broker has not taken is cut to those it has: a receiver's mistake must lose
+nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from edged.outbox.confirmation import Proof
-from edged.outbox.pace import Pace
-from edged.outbox.records import Appended, Confirmed, Record, Row
+from edged.outbox.confirmation import Confirmations
+from edged.outbox.pace import ReplayPace
+from edged.outbox.records import Appended, Confirmed, OutboxRow, Record
 from edged.outbox.store import Outbox
 
 _LOAD = 256
@@ -44,7 +45,7 @@ class _Hold:
     """The record that is out to try; 0 = none."""
 
 
-class Replay:
+class SendOrder:
     """Which record of an outbox goes next, on one connection at a time. Worker thread only.
 
     Recent records are kept in memory besides, so the disk is read only after an outage. Times are
@@ -62,8 +63,8 @@ class Replay:
         seconds: float = 30.0,
     ) -> None:
         self._outbox = outbox
-        self._pace = Pace(rate)
-        self._proofs = {topic: Proof() for topic in confirming}
+        self._pace = ReplayPace(rate)
+        self._confirmations_of = {topic: Confirmations() for topic in confirming}
         self._confirm_seconds = seconds
         self._out: set[int] = set()
         self._done: set[int] = set()
@@ -78,7 +79,7 @@ class Replay:
         self._cursor = 0
         self._frontier = 0
         """The last record that has had its turn on this connection."""
-        self._ahead: deque[Row] = deque()
+        self._ahead: deque[OutboxRow] = deque()
         self._complete = False
         self._unread = False
         self._waits = False
@@ -87,7 +88,7 @@ class Replay:
 
     def await_confirmations(self, topics: Collection[str]) -> None:
         """Their receivers confirm; called before the first record."""
-        self._proofs.update({topic: Proof() for topic in topics})
+        self._confirmations_of.update({topic: Confirmations() for topic in topics})
 
     @property
     def outbox(self) -> Outbox:
@@ -95,9 +96,9 @@ class Replay:
         return self._outbox
 
     @property
-    def confirming(self) -> Mapping[str, Proof]:
+    def confirming(self) -> Mapping[str, Confirmations]:
         """The topics whose records wait for a confirmation."""
-        return self._proofs
+        return self._confirmations_of
 
     @property
     def backlog(self) -> int:
@@ -116,7 +117,7 @@ class Replay:
         self._pace.grant(len(batch))
         if self._complete and len(self._ahead) + len(batch) <= _AHEAD:
             self._ahead.extend(
-                Row(seq, *record) for seq, record in zip(appended.seqs, batch, strict=True)
+                OutboxRow(seq, *record) for seq, record in zip(appended.seqs, batch, strict=True)
             )
         else:
             self._complete = False
@@ -127,18 +128,18 @@ class Replay:
         self._out.clear()
         self._holds.clear()
         self._taking.clear()
-        for proof in self._proofs.values():
-            proof.restart()
+        for confirmations in self._confirmations_of.values():
+            confirmations.restart()
         self._trial = 0
         self._pace.restart()
         self._frontier = self._outbox.last
         self._rewind(1)
 
-    def next(self, now: float) -> Row | None:
+    def next(self, now: float) -> OutboxRow | None:
         """The record to send now, or None. It counts as out until answered or restarted."""
-        for proof in self._proofs.values():
-            if now >= proof.due(self._confirm_seconds):
-                proof.repeat(now)
+        for confirmations in self._confirmations_of.values():
+            if now >= confirmations.due(self._confirm_seconds):
+                confirmations.repeat(now)
                 self._rewind(1)
         row = self._next_probe(now) or self._next_in_order(now)
         if row is not None:
@@ -146,7 +147,7 @@ class Replay:
             self._pace.sent()
         return row
 
-    def taken(self, row: Row, now: float) -> None:
+    def taken(self, row: OutboxRow, now: float) -> None:
         """The far end has this record."""
         self._answered(row)
         self._taking.add(row.topic)
@@ -155,14 +156,14 @@ class Replay:
             del self._holds[row.topic]
             self._rewind(hold.first)
             hold = None
-        proof = self._proofs.get(row.topic)
-        if proof is None or not row.number:
+        confirmations = self._confirmations_of.get(row.topic)
+        if confirmations is None or not row.number:
             self._done.add(row.seq)
             self._unflushed_since = min(self._unflushed_since, now)
         elif hold is None:
-            proof.take(row.seq, row.number, now)
+            confirmations.take(row.seq, row.number, now)
 
-    def refused(self, row: Row, until: float) -> None:
+    def refused(self, row: OutboxRow, until: float) -> None:
         """The far end does not take this record: keep it, try its topic again at `until`."""
         self._answered(row)
         hold = self._holds.setdefault(row.topic, _Hold(row.seq, until))
@@ -170,13 +171,13 @@ class Replay:
         hold.until = until
         if hold.probe == row.seq:
             hold.probe = 0
-        if row.topic in self._proofs and row.number:
-            self._proofs[row.topic].refuse(row.seq, row.number)
+        if row.topic in self._confirmations_of and row.number:
+            self._confirmations_of[row.topic].refuse(row.seq, row.number)
 
     def confirm(self, topic: str, up_to: int, now: float) -> None:
         """The receiver has processed the records of `topic` up to this number of theirs."""
-        proof = self._proofs.get(topic)
-        if proof is not None and proof.confirm(up_to, now):
+        confirmations = self._confirmations_of.get(topic)
+        if confirmations is not None and confirmations.confirm(up_to, now):
             self._confirmed.add(topic)
             self._unflushed_since = min(self._unflushed_since, now)
 
@@ -185,7 +186,10 @@ class Replay:
         if self._unread:
             return 0.0
         times = [hold.until for hold in self._holds.values() if not hold.probe]
-        times += [proof.due(self._confirm_seconds) for proof in self._proofs.values()]
+        times += [
+            confirmations.due(self._confirm_seconds)
+            for confirmations in self._confirmations_of.values()
+        ]
         if self._waits:
             times.append(self._pace.due)
         return min(times, default=float("inf"))
@@ -206,9 +210,11 @@ class Replay:
         self._unflushed_since = float("inf")
 
     def _confirmations(self) -> list[Confirmed]:
-        return [Confirmed(topic, self._proofs[topic].confirmed) for topic in self._confirmed]
+        return [
+            Confirmed(topic, self._confirmations_of[topic].confirmed) for topic in self._confirmed
+        ]
 
-    def _answered(self, row: Row) -> None:
+    def _answered(self, row: OutboxRow) -> None:
         self._out.discard(row.seq)
         if row.seq == self._trial:
             self._trial = 0
@@ -218,7 +224,7 @@ class Replay:
         self._ahead.clear()
         self._complete = self._unread = self._waits = False
 
-    def _next_probe(self, now: float) -> Row | None:
+    def _next_probe(self, now: float) -> OutboxRow | None:
         for topic, hold in list(self._holds.items()):
             if hold.probe or hold.until > now:
                 continue
@@ -234,7 +240,7 @@ class Replay:
             return row
         return None
 
-    def _next_in_order(self, now: float) -> Row | None:
+    def _next_in_order(self, now: float) -> OutboxRow | None:
         loads, self._unread, self._waits = 0, False, False
         while not self._trial and (self._ahead or not self._complete):
             if not self._ahead:
@@ -265,11 +271,11 @@ class Replay:
                 self._pace.pass_over()
         return None
 
-    def _is_settled(self, row: Row) -> bool:
+    def _is_settled(self, row: OutboxRow) -> bool:
         """It is out, answered, confirmed or dropped: not to be sent now."""
         if row.seq in self._out or row.seq in self._done or row.seq <= self._outbox.floor:
             return True
-        proof = self._proofs.get(row.topic)
-        if proof is None or not row.number:
+        confirmations = self._confirmations_of.get(row.topic)
+        if confirmations is None or not row.number:
             return False
-        return row.seq <= proof.sent_to or row.number <= proof.confirmed
+        return row.seq <= confirmations.sent_to or row.number <= confirmations.confirmed

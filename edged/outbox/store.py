@@ -19,7 +19,7 @@ from edged.core.errors import SinkError
 from edged.outbox.bounds import POLICIES, Bounds
 from edged.outbox.disk_reserve import SIZE, Reserve
 from edged.outbox.records import Appended, Confirmed, Record, runs
-from edged.outbox.records import Row as Row
+from edged.outbox.records import OutboxRow as OutboxRow
 from edged.outbox.uptime import Saved, Uptime
 from edged.runtime import sqlite
 
@@ -172,11 +172,11 @@ class Outbox:
             return 0.0
         return max(0.0, self._uptime.now() - born[0]) if born else 0.0
 
-    def pending(self, after_seq: int, limit: int) -> list[Row]:
+    def pending(self, after_seq: int, limit: int) -> list[OutboxRow]:
         """The next `limit` records after `after_seq`, in order."""
         return self._select("seq > ? ORDER BY seq LIMIT ?", (after_seq, limit))
 
-    def first(self, topic: str, from_seq: int) -> Row | None:
+    def first(self, topic: str, from_seq: int) -> OutboxRow | None:
         """The first record of `topic` at or after `from_seq`; quick if it is near `from_seq`."""
         found = self._select("seq >= ? AND topic = ? ORDER BY seq LIMIT 1", (from_seq, topic))
         return found[0] if found else None
@@ -246,11 +246,11 @@ class Outbox:
             db.execute("DELETE FROM outbox WHERE seq <= ?", (floor,))
         return dropped, freed, floor
 
-    def _select(self, where: str, values: tuple[object, ...]) -> list[Row]:
+    def _select(self, where: str, values: tuple[object, ...]) -> list[OutboxRow]:
         try:
             with self._errors("read") as db:
                 statement = f"SELECT seq, topic, payload, number FROM outbox WHERE {where}"
-                return [Row(*row) for row in db.execute(statement, values)]
+                return [OutboxRow(*row) for row in db.execute(statement, values)]
         except _DamagedError as damage:
             self._replace(str(damage))
             return []

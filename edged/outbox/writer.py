@@ -18,7 +18,7 @@ from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
 from edged.outbox.records import Appended, Record
-from edged.outbox.send_order import Replay as Replay
+from edged.outbox.send_order import SendOrder
 from edged.wire import results
 
 log = logging.getLogger(__name__)
@@ -168,10 +168,10 @@ class Writer:
     """
 
     def __init__(
-        self, inbox: Inbox[Message], replay: Replay, observer: Observer, name: str
+        self, inbox: Inbox[Message], send_order: SendOrder, observer: Observer, name: str
     ) -> None:
         self._inbox = inbox
-        self._replay = replay
+        self._send_order = send_order
         self._observer = observer
         self._name = name
         self._unwritten: list[Message] = []
@@ -199,9 +199,9 @@ class Writer:
         """
         if self._fails and (self._refuses or self.waiting >= QUEUE):
             return self._fails
-        if self._refuses and self._replay.outbox.full_with(self.waiting):
+        if self._refuses and self._send_order.outbox.full_with(self.waiting):
             return (
-                f"The outbox is full ({self._replay.outbox.count} records wait) and "
+                f"The outbox is full ({self._send_order.outbox.count} records wait) and "
                 'when_full = "refuse": bring the broker or its receiver back.'
             )
         return ""
@@ -216,7 +216,7 @@ class Writer:
         """When there is something to do without new messages; infinity if nothing."""
         at = self._look_at
         if not self._unwritten:
-            at = min(at, self._replay.flush_due())
+            at = min(at, self._send_order.flush_due())
         elif not self._fails:
             at = 0.0
         return max(at, self._write_at)
@@ -238,13 +238,13 @@ class Writer:
         Whether everything is on disk now.
         """
         self._unwritten += messages
-        owed, self._replay.owed = self._replay.owed, []
+        owed, self._send_order.owed = self._send_order.owed, []
         for appended in owed:
             self._count(appended)
         with self._lock:
             confirmed, self._confirmed = self._confirmed, {}
         for topic, up_to in confirmed.items():
-            self._replay.confirm(topic, up_to, now)
+            self._send_order.confirm(topic, up_to, now)
         if now < self._write_at:
             self._unwritten = [m.without_ok(Reason.NO_RECORD) for m in self._unwritten]
             return not self._unwritten
@@ -269,7 +269,7 @@ class Writer:
         try:
             if self._unwritten:
                 self._store()
-            self._count(self._replay.flush())
+            self._count(self._send_order.flush())
         except SinkError as error:
             log.error("%s Lost with this stop: %d records in memory.", error, self.waiting)
             for _ in self._unwritten:
@@ -277,21 +277,23 @@ class Writer:
 
     @property
     def _refuses(self) -> bool:
-        return self._replay.outbox.bounds.refuse
+        return self._send_order.outbox.bounds.refuse
 
     def _work(self, now: float) -> bool:
         """Whatever is due; whether the disk was written."""
         wrote = True
         if self._unwritten:
             self._store()
-        elif now >= self._replay.flush_due() or (now >= self._tidy_at and self._replay.backlog):
+        elif now >= self._send_order.flush_due() or (
+            now >= self._tidy_at and self._send_order.backlog
+        ):
             self._tidy_at = now + _TIDY_SECONDS  # records also age while nothing is appended
-            self._count(self._replay.flush())
+            self._count(self._send_order.flush())
         else:
             wrote = False
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
-            outbox = self._replay.outbox
+            outbox = self._send_order.outbox
             self._observer.sink_outbox(self._name, outbox.size, outbox.oldest_age())
         return wrote
 
@@ -300,7 +302,7 @@ class Writer:
         self._write_at = now + _DISK_SECONDS
         self._say(error)
         try:
-            self._count(self._replay.flush())
+            self._count(self._send_order.flush())
         except SinkError as worse:
             log.debug("nor can answered records be forgotten: %s", worse)
 
@@ -310,12 +312,12 @@ class Writer:
         self._fails = str(error)
 
     def _store(self) -> None:
-        confirming = self._replay.confirming
+        confirming = self._send_order.confirming
         batch = [
             Record(m.full_topic, m.full, m.number if m.full_topic in confirming else 0)
             for m in self._unwritten
         ]
-        appended = self._replay.store(batch)
+        appended = self._send_order.store(batch)
         written, self._unwritten = len(self._unwritten), []
         self._inbox.release(written)
         self._count(appended)

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from edged.config import ACCOUNT, REGION, is_loopback
 from edged.core.errors import EdgedError, Resource, WrongState
 from edged.rest import sigv4
-from edged.rest.context import Call, Service
+from edged.rest.context import Call, Context
 from edged.rest.declared import Operation
 from edged.rest.protocol import (
     Request,
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 TOKEN_SECONDS = 8 * 3600.0
 ANONYMOUS = Caller("anonymous", ACCOUNT, REGION)
 
-Behaviour: TypeAlias = Callable[[Service, Call], dict[str, Any]]
+Behaviour: TypeAlias = Callable[[Context, Call], dict[str, Any]]
 Find: TypeAlias = Callable[[str], Credential | None]
 
 
@@ -79,14 +79,14 @@ class Chain:
 
     def __init__(
         self,
-        service: Service,
+        context: Context,
         behaviours: Mapping[str, Behaviour],
         find: Find | None,
         throttle: Throttle,
         tell: Sequence[Callable[[Done], None]],
     ) -> None:
         """find: the access key of an id; None = everybody may do everything (loopback only)."""
-        self._service = service
+        self._context = context
         self._behaviours = behaviours
         self._find = find
         self._throttle = throttle
@@ -160,10 +160,10 @@ class Chain:
         token = call.get("ClientToken") if operation.idempotent else None
         behaviour = self._behaviours[operation.name]
         if token is None:
-            return answer(operation, behaviour(self._service, call))
-        catalog, digest = self._service.catalog, _digest(call)
+            return answer(operation, behaviour(self._context, call))
+        catalog, digest = self._context.catalog, _digest(call)
         with catalog.transaction():
-            now = self._service.now()
+            now = self._context.now()
             known = catalog.answer_of(call.scope, operation.name, token, now)
             if known is not None:
                 if known[0] != digest:
@@ -175,7 +175,7 @@ class Chain:
                 return Response(
                     operation.code, known[1].encode(), {"Content-Type": "application/json"}
                 )
-            response = answer(operation, behaviour(self._service, call))
+            response = answer(operation, behaviour(self._context, call))
             text = response.body.decode()
             catalog.keep_answer(
                 call.scope, operation.name, token, digest, text, now + TOKEN_SECONDS

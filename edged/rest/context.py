@@ -23,7 +23,7 @@ from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
 from edged.store.keyring import Keyring
 from edged.store.models import ModelRow, Models
-from edged.store.packaging_jobs import Jobs
+from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
 from edged.wire import imaging
 
@@ -31,7 +31,7 @@ PAGE = 100
 LONGEST_PLACE = 300
 
 
-class Hosting(Protocol):
+class ModelHosting(Protocol):
     """Where models are hosted, as the API sees it. Any thread."""
 
     def host(
@@ -59,7 +59,7 @@ class Hosting(Protocol):
 
 
 class Shelf(Protocol):
-    """What data sets alone need: a part of Service."""
+    """What data sets alone need: a part of Context."""
 
     @property
     def catalog(self) -> Catalog:
@@ -75,14 +75,14 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Context:
     """The parts that operations need. `wake`: there is new work in the catalog's pending."""
 
     catalog: Catalog
     models: Models
-    jobs: Jobs
+    jobs: PackagingJobs
     buckets: Buckets
-    hosting: Hosting
+    hosting: ModelHosting
     folder: Path
     """Where the models' folders lie."""
     keyring: Keyring
@@ -109,19 +109,19 @@ class Call:
         return self.parameters.get(name)
 
 
-def project_of(service: Service, call: Call) -> Project:
+def project_of(context: Context, call: Call) -> Project:
     """The project that the call names. Raises NotFound."""
     name = str(call["ProjectName"])
-    found = service.catalog.project(call.scope, name)
+    found = context.catalog.project(call.scope, name)
     if found is None:
         raise NotFound(f"The project {name} cannot be found.", Resource("PROJECT", name))
     return found
 
 
-def model_of(service: Service, call: Call) -> tuple[Project, ModelRow]:
+def model_of(context: Context, call: Call) -> tuple[Project, ModelRow]:
     """The project and model that the call names. Raises NotFound."""
-    project, version = project_of(service, call), str(call["ModelVersion"])
-    found = service.models.find(project, version)
+    project, version = project_of(context, call), str(call["ModelVersion"])
+    found = context.models.find(project, version)
     if found is None:
         raise NotFound(
             f"The model {project.name}/{version} cannot be found.",

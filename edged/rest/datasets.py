@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from edged.core.errors import NotFound, Resource, WrongState
-from edged.rest.context import PAGE, Call, Service, page_start, page_token, project_of
+from edged.rest.context import PAGE, Call, Context, page_start, page_token, project_of
 from edged.rest.projects import dataset_metadata
 from edged.store.catalog import DatasetRow, EntryFilter, Project
 
@@ -24,31 +24,31 @@ CHANGEABLE = (CREATED, "UPDATE_COMPLETE", "UPDATE_FAILED_ROLLBACK_COMPLETE")
 MADE = "The dataset was created successfully."
 
 
-def create(service: Service, call: Call) -> dict[str, Any]:
+def create(context: Context, call: Call) -> dict[str, Any]:
     """An empty data set, or one that is filled from a manifest behind the answer."""
     kind = str(call["DatasetType"])
     source = (call.get("DatasetSource") or {}).get("GroundTruthManifest", {}).get("S3Object")
-    with service.catalog.transaction():
-        project = project_of(service, call)
+    with context.catalog.transaction():
+        project = project_of(context, call)
         status, message = (CREATING, "The dataset is being created.") if source else (CREATED, MADE)
-        row = service.catalog.add_dataset(project, kind, status, message, service.now())
+        row = context.catalog.add_dataset(project, kind, status, message, context.now())
         if row is None:
             raise WrongState(
                 f"The project {project.name} has a {kind} dataset already: delete it first.",
                 resource_of(project, kind),
             )
         if source:
-            service.catalog.add_pending(row.id, json.dumps({"manifest": source}))
+            context.catalog.add_pending(row.id, json.dumps({"manifest": source}))
     if source:
-        service.wake()
+        context.wake()
     return {"DatasetMetadata": dataset_metadata(row)}
 
 
-def describe(service: Service, call: Call) -> dict[str, Any]:
+def describe(context: Context, call: Call) -> dict[str, Any]:
     """A data set and how many pictures of each kind it has."""
-    with service.catalog.transaction():
-        project, row = dataset_of(service, call)
-        total, normal, anomaly = service.catalog.statistics(row.id)
+    with context.catalog.transaction():
+        project, row = dataset_of(context, call)
+        total, normal, anomaly = context.catalog.statistics(row.id)
     return {
         "DatasetDescription": {
             "ProjectName": project.name,
@@ -64,16 +64,16 @@ def describe(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def delete(service: Service, call: Call) -> dict[str, Any]:
+def delete(context: Context, call: Call) -> dict[str, Any]:
     """Remove a data set with its entries, before the answer; pictures stay in their bucket."""
-    with service.catalog.transaction():
-        project, row = dataset_of(service, call)
+    with context.catalog.transaction():
+        project, row = dataset_of(context, call)
         _check_idle(project, row)
-        service.catalog.delete_dataset(row)
+        context.catalog.delete_dataset(row)
     return {}
 
 
-def list_entries(service: Service, call: Call) -> dict[str, Any]:
+def list_entries(context: Context, call: Call) -> dict[str, Any]:
     """Lines of the data set, filtered, in the order in which they came."""
     limit = call.get("MaxResults") or PAGE
     of = f"entries {call['ProjectName']} {call['DatasetType']}"
@@ -86,8 +86,8 @@ def list_entries(service: Service, call: Call) -> dict[str, Any]:
         since and since.timestamp(),
         call.get("SourceRefContains"),
     )
-    _, row = dataset_of(service, call)
-    found = service.catalog.entries(row.id, wanted, after, limit + 1)
+    _, row = dataset_of(context, call)
+    found = context.catalog.entries(row.id, wanted, after, limit + 1)
     page = found[:limit]
     return {
         "DatasetEntries": [line for _, line in page],
@@ -95,10 +95,10 @@ def list_entries(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def update(service: Service, call: Call) -> dict[str, Any]:
+def update(context: Context, call: Call) -> dict[str, Any]:
     """Add or replace entries, all or none, behind the answer."""
-    with service.catalog.transaction():
-        project, row = dataset_of(service, call)
+    with context.catalog.transaction():
+        project, row = dataset_of(context, call)
         _check_idle(project, row)
         if row.status not in CHANGEABLE:
             raise WrongState(
@@ -107,17 +107,17 @@ def update(service: Service, call: Call) -> dict[str, Any]:
                 resource_of(project, row.type),
             )
         changes = call["Changes"].decode("utf-8", "surrogateescape")
-        service.catalog.add_pending(row.id, json.dumps({"changes": changes}))
+        context.catalog.add_pending(row.id, json.dumps({"changes": changes}))
         message = "The dataset is being updated."
-        service.catalog.set_dataset(row.id, UPDATING, message, service.now())
-    service.wake()
+        context.catalog.set_dataset(row.id, UPDATING, message, context.now())
+    context.wake()
     return {"Status": UPDATING}
 
 
-def dataset_of(service: Service, call: Call) -> tuple[Project, DatasetRow]:
+def dataset_of(context: Context, call: Call) -> tuple[Project, DatasetRow]:
     """The project and data set that a call names. Raises NotFound."""
-    project, kind = project_of(service, call), str(call["DatasetType"])
-    row = service.catalog.dataset(project, kind)
+    project, kind = project_of(context, call), str(call["DatasetType"])
+    row = context.catalog.dataset(project, kind)
     if row is None:
         raise NotFound(
             f"The project {project.name} has no {kind} dataset.", resource_of(project, kind)

@@ -25,7 +25,7 @@ from edged.core.errors import (
 )
 from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.types import Verdict
-from edged.rest.context import Call, Service, check_picture, model_of
+from edged.rest.context import Call, Context, check_picture, model_of
 from edged.rest.models import hosted_name, status_of
 from edged.rest.protocol import check_media_type
 from edged.wire import imaging
@@ -41,18 +41,18 @@ ADVICE = {
 }
 
 
-def detect(service: Service, call: Call) -> dict[str, Any]:
+def detect(context: Context, call: Call) -> dict[str, Any]:
     """Judge one picture with a hosted model."""
     check_media_type(str(call["ContentType"]))
     data: bytes = call["Body"]
-    _, row = model_of(service, call)
+    _, row = model_of(context, call)
     name = f"{row.project}/{row.version}"
-    status, _ = status_of(service, row)
+    status, _ = status_of(context, row)
     if status not in SERVING:
         advice = ADVICE.get(status, "start it, and wait until it is HOSTED")
         raise WrongState(f"The model {name} is {status.value}: {advice}.", Resource("MODEL", name))
-    height, width = shape = check_picture(service.quotas, data, "The image")
-    live = service.hosting.hosted(hosted_name(row))
+    height, width = shape = check_picture(context.quotas, data, "The image")
+    live = context.hosting.hosted(hosted_name(row))
     spec = live.spec if live is not None else None
     if spec is not None and spec.image_size and spec.image_size != shape:
         want = "{1}x{0}".format(*spec.image_size)
@@ -61,7 +61,7 @@ def detect(service: Service, call: Call) -> dict[str, Any]:
         )
     image = imaging.decode(data, "The image", checked=True)
     try:
-        inspection = service.hosting.detect(hosted_name(row), image).result(PATIENCE)
+        inspection = context.hosting.detect(hosted_name(row), image).result(PATIENCE)
     except (NotFound, WrongState):  # it was stopped a moment ago
         raise WrongState(
             f"The model {name} is no longer hosted.", Resource("MODEL", name)

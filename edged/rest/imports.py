@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.core.errors import BadDataset, EdgedError
-from edged.rest.context import Service, Shelf
+from edged.rest.context import Context, Shelf
 from edged.store.buckets import Limit, split
-from edged.store.catalog import Entry, Pending
+from edged.store.catalog import DatasetEntry, Pending
 from edged.wire.manifest import as_stored, entry_of, kind_of, mask_of, source_of
 
 log = logging.getLogger(__name__)
@@ -33,17 +33,17 @@ LONGEST_BYTES = 6 * LONGEST
 """Of a line that has so many characters, however they are written."""
 
 
-def settle(service: Service, stopped: Callable[[], bool], beat: Callable[[], None]) -> None:
+def settle(context: Context, stopped: Callable[[], bool], beat: Callable[[], None]) -> None:
     """Do all pending work, oldest first; on one thread at a time. beat: before each piece."""
     while not stopped():
         beat()
-        work = service.catalog.pending()
+        work = context.catalog.pending()
         if work is None:
             return
-        _settle(service, work)
+        _settle(context, work)
 
 
-def _settle(service: Service, work: Pending) -> None:
+def _settle(context: Context, work: Pending) -> None:
     facts = json.loads(work.facts)
     creating = "manifest" in facts
     done, failed = (
@@ -53,37 +53,39 @@ def _settle(service: Service, work: Pending) -> None:
     )
     word = "created" if creating else "updated"
     try:
-        entries = _entries(service, work, facts)
+        entries = _entries(context, work, facts)
     except EdgedError as error:
-        return _end(service, work, failed, str(error), [])
+        return _end(context, work, failed, str(error), [])
     except Exception:
         log.exception("data set %d: its import failed", work.dataset)
         why = "The import failed for a reason of the server's own."
-        return _end(service, work, failed, why, [])
-    _end(service, work, done, f"The dataset was {word} successfully.", entries)
+        return _end(context, work, failed, why, [])
+    _end(context, work, done, f"The dataset was {word} successfully.", entries)
 
 
-def _end(service: Service, work: Pending, status: str, message: str, entries: list[Entry]) -> None:
-    with service.catalog.transaction():
-        if service.catalog.set_dataset(work.dataset, status, message, service.now()):
-            service.catalog.put_entries(work.dataset, entries, service.now())
-        service.catalog.done(work)
+def _end(
+    context: Context, work: Pending, status: str, message: str, entries: list[DatasetEntry]
+) -> None:
+    with context.catalog.transaction():
+        if context.catalog.set_dataset(work.dataset, status, message, context.now()):
+            context.catalog.put_entries(work.dataset, entries, context.now())
+        context.catalog.done(work)
 
 
-def _entries(service: Service, work: Pending, facts: dict[str, Any]) -> list[Entry]:
+def _entries(context: Context, work: Pending, facts: dict[str, Any]) -> list[DatasetEntry]:
     """The checked entries of a piece of work. Raises an EdgedError that names the line."""
-    quotas = service.quotas
+    quotas = context.quotas
     if "manifest" in facts:
         place = facts["manifest"]
         bucket, key = str(place["Bucket"]), str(place["Key"])
         limit = Limit(quotas.manifest_bytes, LONGEST_BYTES)
-        lines = service.buckets.bucket(bucket).lines(key, place.get("VersionId"), limit)
+        lines = context.buckets.bucket(bucket).lines(key, place.get("VersionId"), limit)
         most = quotas.train_images if work.type == "train" else quotas.test_images
         return _checked(lines, f"s3://{bucket}/{key}", Known(set(), None, most, work.type), True)
     changes = facts["changes"].encode("utf-8", "surrogateescape")
     if BASE64.fullmatch(changes):
         raise BadDataset("Changes: is base64 twice: give the SDK the lines as they are.")
-    had = known(service, work.dataset, work.type)
+    had = known(context, work.dataset, work.type)
     return _checked(iter(changes.split(b"\n")), "Changes", had, False)
 
 
@@ -97,23 +99,23 @@ class Known:
     type: str
 
 
-def known(service: Shelf, dataset: int, kind: str) -> Known:
+def known(context: Shelf, dataset: int, kind: str) -> Known:
     """What a data set of that type has already."""
-    sources = service.catalog.sources(dataset)
-    quotas = service.quotas
+    sources = context.catalog.sources(dataset)
+    quotas = context.quotas
     most = quotas.train_images if kind == "train" else quotas.test_images
     return Known(set(sources), split(sources[0])[0] if sources else None, most, kind)
 
 
-def checked_line(line: str, name: str, had: Known) -> Entry:
+def checked_line(line: str, name: str, had: Known) -> DatasetEntry:
     """The entry of one line of an update, by the rules of all. Raises BadDataset."""
     return _checked(iter([line.encode()]), name, had, once=False)[0]
 
 
-def _checked(lines: Iterator[bytes], name: str, had: Known, once: bool) -> list[Entry]:
+def _checked(lines: Iterator[bytes], name: str, had: Known, once: bool) -> list[DatasetEntry]:
     """once: a picture may stand once. Raises an EdgedError that names the line."""
     home = had.home
-    found: dict[str, tuple[int, Entry]] = {}
+    found: dict[str, tuple[int, DatasetEntry]] = {}
     new = 0
     for number, entry, references in _parsed(lines, name):
         home = _same_bucket(references, home, f"{name}:{number}")
@@ -147,7 +149,7 @@ def _same_bucket(references: list[str], home: str | None, where: str) -> str:
     return home or ""
 
 
-def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry, list[str]]]:
+def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, DatasetEntry, list[str]]]:
     """Number, entry, and the references in its bucket, of each line that is not empty."""
     for number, data in enumerate(lines, 1):
         where = f"{name}:{number}"
@@ -169,4 +171,4 @@ def _parsed(lines: Iterator[bytes], name: str) -> Iterator[tuple[int, Entry, lis
         references = [source]
         if mask is not None and mask.reference.startswith("s3://"):
             references.append(mask.reference)
-        yield number, Entry(source, stored, kind), references
+        yield number, DatasetEntry(source, stored, kind), references

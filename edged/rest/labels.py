@@ -25,7 +25,7 @@ from typing import Any
 from edged.config import ACCOUNT, REGION, Quotas
 from edged.core.errors import InvalidInput, NotFound, Resource, WrongState
 from edged.core.protocols import Journal, Label
-from edged.rest.context import Call, Service, check_picture
+from edged.rest.context import Call, Context, check_picture
 from edged.rest.datasets import CHANGEABLE, resource_of
 from edged.rest.imports import checked_line, known
 from edged.store.buckets import Buckets
@@ -41,9 +41,9 @@ MOST_CLASSES = 20
 UPDATED = "The dataset was updated successfully."
 
 
-def label(service: Service, call: Call) -> dict[str, Any]:
+def label(context: Context, call: Call) -> dict[str, Any]:
     """Label one inspection; the reference that its picture has in the data set."""
-    if service.labels is None:
+    if context.labels is None:
         raise NotFound("This box keeps no archive: add an [archive] section.")
     wanted = Label(
         call["Label"] == "anomaly",
@@ -52,7 +52,7 @@ def label(service: Service, call: Call) -> dict[str, Any]:
         tuple(call.get("Classes") or ()),
         call.scope,
     )
-    return {"SourceRef": service.labels.label(call["InspectionId"], wanted)}
+    return {"SourceRef": context.labels.label(call["InspectionId"], wanted)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from edged.rest import tags
 from edged.rest.context import (
     PAGE,
     Call,
-    Service,
+    Context,
     model_arn,
     model_of,
     page_start,
@@ -53,26 +53,26 @@ STOPPING = "The model is stopping."
 NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
 
 
-def create(service: Service, call: Call) -> dict[str, Any]:
+def create(context: Context, call: Call) -> dict[str, Any]:
     """A model in training, on the entries that the data sets have now."""
     kms, master = call.get("KmsKeyId"), None
     if kms is not None:
         try:
-            master = service.keyring.find(kms)
+            master = context.keyring.find(kms)
         except NotFound as error:
             raise InvalidInput(str(error)) from None
     where = call["OutputConfig"]["S3Location"]
     prefix = where.get("Prefix", "")
     try:
-        service.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
+        context.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
     except NotFound as error:
         raise InvalidInput(f"OutputConfig: {error}") from None
-    with service.catalog.transaction():
-        project = project_of(service, call)
-        data = lines_of(service, project)
-        if len(service.models.having("TRAINING")) >= service.quotas.trainings:
+    with context.catalog.transaction():
+        project = project_of(context, call)
+        data = lines_of(context, project)
+        if len(context.models.having("TRAINING")) >= context.quotas.trainings:
             raise QuotaExceeded(
-                f"{service.quotas.trainings} models are in training, as many as are allowed: wait "
+                f"{context.quotas.trainings} models are in training, as many as are allowed: wait "
                 "until one is done.",
                 "TRAININGS",
                 Resource("MODEL", project.name),
@@ -81,44 +81,44 @@ def create(service: Service, call: Call) -> dict[str, Any]:
             "description": call.get("Description"),
             "output": {"Bucket": where["Bucket"], "Prefix": prefix},
         }
-        row = service.models.add(project, "TRAINING", TRAINING, facts, service.now())
+        row = context.models.add(project, "TRAINING", TRAINING, facts, context.now())
         arn = model_arn(row.scope, row.project, row.version)
         key = DataKey.new() if master is not None else None
         if master is not None and key is not None:
             facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
-            service.models.set(row, row.status, row.message, facts)
-        closet = Closet(service.folder / str(row.id), key)
+            context.models.set(row, row.status, row.message, facts)
+        closet = Closet(context.folder / str(row.id), key)
         closet.root.mkdir(parents=True, exist_ok=True)
         for kind, lines in data.items():
             closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
         if call.get("Tags"):
             resource = Resource("MODEL", f"{row.project}/{row.version}")
-            tags.put(service, arn, resource, call["Tags"])
-    service.wake()
-    return {"ModelMetadata": metadata(service, row)}
+            tags.put(context, arn, resource, call["Tags"])
+    context.wake()
+    return {"ModelMetadata": metadata(context, row)}
 
 
-def list_all(service: Service, call: Call) -> dict[str, Any]:
+def list_all(context: Context, call: Call) -> dict[str, Any]:
     """Models by version."""
     limit = call.get("MaxResults") or PAGE
     of = f"models {call['ProjectName']}"
     after = page_start(call.get("NextToken"), of, int) or 0
-    found = service.models.of(project_of(service, call), after, limit + 1)
+    found = context.models.of(project_of(context, call), after, limit + 1)
     page = found[:limit]
     return {
-        "Models": [metadata(service, each) for each in page],
+        "Models": [metadata(context, each) for each in page],
         "NextToken": page_token(of, page[-1].version) if len(found) > limit else None,
     }
 
 
-def describe(service: Service, call: Call) -> dict[str, Any]:
+def describe(context: Context, call: Call) -> dict[str, Any]:
     """Everything about a model."""
-    _, row = model_of(service, call)
+    _, row = model_of(context, call)
     facts = row.facts
     units = {"MinInferenceUnits": facts.get("units"), "MaxInferenceUnits": facts.get("most")}
     return {
         "ModelDescription": {
-            **metadata(service, row),
+            **metadata(context, row),
             "OutputConfig": {"S3Location": facts["output"]},
             "EvaluationManifest": facts.get("evaluation_manifest"),
             "EvaluationResult": facts.get("evaluation_result"),
@@ -129,27 +129,27 @@ def describe(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def delete(service: Service, call: Call) -> dict[str, Any]:
+def delete(context: Context, call: Call) -> dict[str, Any]:
     """Remove a model that is neither in training nor hosted, before the answer."""
-    with service.catalog.transaction():
-        _, row = model_of(service, call)
-        _moved(service, row, Event.DELETE)
+    with context.catalog.transaction():
+        _, row = model_of(context, call)
+        _moved(context, row, Event.DELETE)
         me = (row.scope, row.project, row.version)
-        if me in [(job.scope, job.project, job.version) for job in service.jobs.waiting()]:
+        if me in [(job.scope, job.project, job.version) for job in context.jobs.waiting()]:
             raise WrongState(
                 f"The model {row.project}/{row.version} is being packaged: wait until that has "
                 "ended.",
                 Resource("MODEL", f"{row.project}/{row.version}"),
             )
-        _unhost(service, row)
-        service.models.delete(row)
+        _unhost(context, row)
+        context.models.delete(row)
         arn = model_arn(row.scope, row.project, row.version)
-        service.catalog.set_tags(arn, {})
-    service.wake()  # its folder goes behind the answer
+        context.catalog.set_tags(arn, {})
+    context.wake()  # its folder goes behind the answer
     return {"ModelArn": arn}
 
 
-def start(service: Service, call: Call) -> dict[str, Any]:
+def start(context: Context, call: Call) -> dict[str, Any]:
     """Host a trained model."""
     units = int(call["MinInferenceUnits"])
     most = int(call.get("MaxInferenceUnits") or units)
@@ -158,64 +158,64 @@ def start(service: Service, call: Call) -> dict[str, Any]:
             f"MaxInferenceUnits {most} is less than MinInferenceUnits {units}: give at least as "
             "many."
         )
-    with service.catalog.transaction():
-        _, row = model_of(service, call)
-        _moved(service, row, Event.START)
-        service.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
-        host(service, row, units, most)
+    with context.catalog.transaction():
+        _, row = model_of(context, call)
+        _moved(context, row, Event.START)
+        context.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+        host(context, row, units, most)
         # What cannot be written down must not run.
-        service.catalog.on_rollback(partial(_unhost, service, row))
+        context.catalog.on_rollback(partial(_unhost, context, row))
     return {"Status": ModelStatus.STARTING_HOSTING.value}
 
 
-def stop(service: Service, call: Call) -> dict[str, Any]:
+def stop(context: Context, call: Call) -> dict[str, Any]:
     """Stop hosting; what is in hand is finished behind the answer."""
-    with service.catalog.transaction():
-        _, row = model_of(service, call)
-        _moved(service, row, Event.STOP)
-        service.models.set(row, "STOPPING_HOSTING", STOPPING, row.facts)
-    service.wake()
+    with context.catalog.transaction():
+        _, row = model_of(context, call)
+        _moved(context, row, Event.STOP)
+        context.models.set(row, "STOPPING_HOSTING", STOPPING, row.facts)
+    context.wake()
     return {"Status": ModelStatus.STOPPING_HOSTING.value}
 
 
-def settle(service: Service, beat: Callable[[], None]) -> None:
+def settle(context: Context, beat: Callable[[], None]) -> None:
     """End the hosting of every model that was stopped, behind the answer. beat: before each."""
-    for row in service.models.having("STOPPING_HOSTING"):
+    for row in context.models.having("STOPPING_HOSTING"):
         beat()
         try:
-            _unhost(service, row)
+            _unhost(context, row)
         except WrongState as error:
             log.warning("a model could not be stopped, and is tried again: %s", error)
             continue
-        service.models.set(row, "TRAINED", TRAINED, row.facts)
+        context.models.set(row, "TRAINED", TRAINED, row.facts)
 
 
-def host(service: Service, row: ModelRow, units: int, most: int) -> None:
+def host(context: Context, row: ModelRow, units: int, most: int) -> None:
     """Begin to host a trained model; see service.Hosting."""
 
     def opened() -> Path:
-        place = service.scratch.place(_place(row))
-        closet_of(service, row).take_out(MODEL, place)
+        place = context.scratch.place(_place(row))
+        closet_of(context, row).take_out(MODEL, place)
         return place
 
     sealed = opened if "data_key" in row.facts else None
-    folder = service.folder / str(row.id) / MODEL
-    service.hosting.host(hosted_name(row), folder, units, most, sealed)
+    folder = context.folder / str(row.id) / MODEL
+    context.hosting.host(hosted_name(row), folder, units, most, sealed)
 
 
-def _unhost(service: Service, row: ModelRow) -> None:
-    service.hosting.unhost(hosted_name(row))
-    service.scratch.remove(_place(row))
+def _unhost(context: Context, row: ModelRow) -> None:
+    context.hosting.unhost(hosted_name(row))
+    context.scratch.remove(_place(row))
 
 
 def _place(row: ModelRow) -> str:
     return f"hosted-{row.id}"
 
 
-def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
+def status_of(context: Context, row: ModelRow) -> tuple[ModelStatus, str]:
     """What a model is now, and the message that goes with it."""
     settled = ModelStatus(row.status)
-    live = service.hosting.hosted(hosted_name(row))
+    live = context.hosting.hosted(hosted_name(row))
     if live is None:
         lost = settled is ModelStatus.HOSTED
         return (ModelStatus.HOSTING_FAILED, NOT_HOSTED) if lost else (settled, row.message)
@@ -225,9 +225,9 @@ def status_of(service: Service, row: ModelRow) -> tuple[ModelStatus, str]:
     return live.status, message
 
 
-def _moved(service: Service, row: ModelRow, event: Event) -> None:
+def _moved(context: Context, row: ModelRow, event: Event) -> None:
     """Raise WrongState unless the model may go that way now."""
-    status, _ = status_of(service, row)
+    status, _ = status_of(context, row)
     name = f"{row.project}/{row.version}"
     try:
         advance(status, event, f"The model {name}")
@@ -235,9 +235,9 @@ def _moved(service: Service, row: ModelRow, event: Event) -> None:
         raise WrongState(str(error), Resource("MODEL", name)) from None
 
 
-def metadata(service: Service, row: ModelRow) -> dict[str, Any]:
+def metadata(context: Context, row: ModelRow) -> dict[str, Any]:
     """What lists tell of a model."""
-    status, message = status_of(service, row)
+    status, message = status_of(context, row)
     return {
         "CreationTimestamp": round(row.created, 3),
         "ModelVersion": str(row.version),
@@ -254,13 +254,13 @@ def hosted_name(row: ModelRow) -> str:
     return f"{row.scope.account}/{row.scope.region}/{row.project}/{row.version}"
 
 
-def closet_of(service: Service, row: ModelRow) -> Closet:
+def closet_of(context: Context, row: ModelRow) -> Closet:
     """The model's folder; its model folder is `MODEL` in it. Raises ModelError without its key."""
-    root, wrapped = service.folder / str(row.id), row.facts.get("data_key")
+    root, wrapped = context.folder / str(row.id), row.facts.get("data_key")
     if wrapped is None:
         return Closet(root, None)
     try:
-        master = service.keyring.find(row.facts["kms"]).key
+        master = context.keyring.find(row.facts["kms"]).key
     except NotFound:
         raise ModelError(
             f"The model {row.project}/{row.version} is encrypted, and the keyring has no key "

@@ -19,7 +19,7 @@ from edged.core.lifecycle import ModelStatus
 from edged.rest.context import (
     PAGE,
     Call,
-    Service,
+    Context,
     model_arn,
     page_start,
     page_token,
@@ -28,7 +28,7 @@ from edged.rest.context import (
 from edged.rest.models import MODEL, closet_of, status_of
 from edged.store import bundle
 from edged.store.models import ModelRow
-from edged.store.packaging_jobs import JobRow
+from edged.store.packaging_jobs import PackagingJobRow
 
 UNTRAINED = (ModelStatus.TRAINING, ModelStatus.TRAINING_FAILED, ModelStatus.DELETING)
 METHOD = "Greengrass"
@@ -36,17 +36,17 @@ NVIDIA = {"gpu-code": r"sm_\d+", "trt-ver": r"\d+\.\d+\.\d+", "cuda-ver": r"\d+\
 """What CompilerOptions must say for an NVIDIA target."""
 
 
-def start(service: Service, call: Call) -> dict[str, Any]:
+def start(context: Context, call: Call) -> dict[str, Any]:
     """Accept a job."""
     wanted = call["Configuration"]["Greengrass"]
     _check(wanted)
-    with service.catalog.transaction():
-        project = project_of(service, call)
-        row = service.models.find(project, str(call["ModelVersion"]))
+    with context.catalog.transaction():
+        project = project_of(context, call)
+        row = context.models.find(project, str(call["ModelVersion"]))
         name = f"{project.name}/{call['ModelVersion']}"
         if row is None:
             raise NotFound(f"The model {name} cannot be found.", Resource("MODEL", name))
-        status, _ = status_of(service, row)
+        status, _ = status_of(context, row)
         if status in UNTRAINED:
             raise WrongState(
                 f"The model {name} is {status.value}: only a trained model can be packaged.",
@@ -54,7 +54,7 @@ def start(service: Service, call: Call) -> dict[str, Any]:
             )
         version = wanted.get("ComponentVersion") or f"{row.version}.0.0"
         component = wanted["ComponentName"]
-        if service.jobs.has_component(call.scope, component, version):
+        if context.jobs.has_component(call.scope, component, version):
             raise WrongState(
                 f"The component {component} {version} exists: choose another ComponentVersion.",
                 Resource("MODEL_PACKAGE_JOB", component),
@@ -66,19 +66,19 @@ def start(service: Service, call: Call) -> dict[str, Any]:
             "component": component,
             "component_version": version,
         }
-        if not service.jobs.add(project, job, row.version, facts, service.now()):
+        if not context.jobs.add(project, job, row.version, facts, context.now()):
             raise WrongState(
                 f"The project {project.name} has a packaging job {job} already.",
                 Resource("MODEL_PACKAGE_JOB", job),
             )
-    service.wake()
+    context.wake()
     return {"JobName": job}
 
 
-def describe(service: Service, call: Call) -> dict[str, Any]:
+def describe(context: Context, call: Call) -> dict[str, Any]:
     """Everything about a job."""
-    project, name = project_of(service, call), str(call["JobName"])
-    row = service.jobs.find(project, name)
+    project, name = project_of(context, call), str(call["JobName"])
+    row = context.jobs.find(project, name)
     if row is None:
         raise NotFound(
             f"The project {project.name} has no packaging job {name}.",
@@ -101,12 +101,12 @@ def describe(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def list_all(service: Service, call: Call) -> dict[str, Any]:
+def list_all(context: Context, call: Call) -> dict[str, Any]:
     """Jobs of a project, oldest first."""
     limit = call.get("MaxResults") or PAGE
     of = f"jobs {call['ProjectName']}"
     after = page_start(call.get("NextToken"), of, int) or 0
-    found = service.jobs.of(project_of(service, call), after, limit + 1)
+    found = context.jobs.of(project_of(context, call), after, limit + 1)
     page = found[:limit]
     return {
         "ModelPackagingJobs": [_metadata(each) for each in page],
@@ -114,49 +114,49 @@ def list_all(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def settle(service: Service, beat: Callable[[], None]) -> None:
+def settle(context: Context, beat: Callable[[], None]) -> None:
     """Do all accepted jobs, behind the answers; one that was cut off is done again.
 
     beat: before each.
     """
-    for row in service.jobs.waiting():
+    for row in context.jobs.waiting():
         beat()
-        service.jobs.set(row, "RUNNING", "The model is being packaged.", service.now())
+        context.jobs.set(row, "RUNNING", "The model is being packaged.", context.now())
         try:
-            _package(service, row)
+            _package(context, row)
         except EdgedError as error:
-            service.jobs.set(row, "FAILED", str(error), service.now())
+            context.jobs.set(row, "FAILED", str(error), context.now())
         else:
-            service.jobs.set(row, "SUCCEEDED", "The model was packaged.", service.now())
+            context.jobs.set(row, "SUCCEEDED", "The model was packaged.", context.now())
 
 
-def _package(service: Service, row: JobRow) -> None:
-    project = service.catalog.project(row.scope, row.project)
-    model = service.models.find(project, str(row.version)) if project else None
+def _package(context: Context, row: PackagingJobRow) -> None:
+    project = context.catalog.project(row.scope, row.project)
+    model = context.models.find(project, str(row.version)) if project else None
     if model is None:
         raise NotFound(f"The model {row.project}/{row.version} was deleted.")
-    key = bundle.signing_key(service.folder.parent / "signing.key")
+    key = bundle.signing_key(context.folder.parent / "signing.key")
     facts = {
         "component": row.facts["component"],
         "component_version": row.facts["component_version"],
         "model_arn": model_arn(row.scope, row.project, row.version),
         "target": row.facts["configuration"].get("TargetPlatform"),
     }
-    closet, place = closet_of(service, model), f"package-{model.id}"
+    closet, place = closet_of(context, model), f"package-{model.id}"
     folder = closet.root / MODEL
     try:
         if closet.key is not None:  # what leaves the box is signed, and open
-            folder = service.scratch.place(place)
+            folder = context.scratch.place(place)
             closet.take_out(MODEL, folder)
         data = bundle.pack(folder, facts, _recipe(row, model), key)
     finally:
-        service.scratch.remove(place)
+        context.scratch.remove(place)
     where = row.facts["configuration"]["S3OutputLocation"]
     name = f"{row.facts['component']}-{row.facts['component_version']}.edged.zip"
-    service.buckets.bucket(where["Bucket"]).write(where.get("Prefix", "") + name, data)
+    context.buckets.bucket(where["Bucket"]).write(where.get("Prefix", "") + name, data)
 
 
-def _recipe(row: JobRow, model: ModelRow) -> dict[str, Any]:
+def _recipe(row: PackagingJobRow, model: ModelRow) -> dict[str, Any]:
     """The words of a Greengrass component on the model."""
     words = row.facts["configuration"].get("ComponentDescription") or f"Model of {row.project}"
     return {
@@ -196,7 +196,7 @@ def _check(wanted: Mapping[str, Any]) -> None:
 EXAMPLE = {"gpu-code": "sm_87", "trt-ver": "8.5.2", "cuda-ver": "11.4"}
 
 
-def _component_arn(row: JobRow) -> str:
+def _component_arn(row: PackagingJobRow) -> str:
     scope, facts = row.scope, row.facts
     return (
         f"arn:aws:greengrass:{scope.region}:{scope.account}:components:{facts['component']}"
@@ -204,7 +204,7 @@ def _component_arn(row: JobRow) -> str:
     )
 
 
-def _metadata(row: JobRow) -> dict[str, Any]:
+def _metadata(row: PackagingJobRow) -> dict[str, Any]:
     return {
         "JobName": row.name,
         "ProjectName": row.project,

@@ -12,7 +12,7 @@ from edged.core.errors import QuotaExceeded, Resource, WrongState
 from edged.rest.context import (
     PAGE,
     Call,
-    Service,
+    Context,
     page_start,
     page_token,
     project_arn,
@@ -21,31 +21,31 @@ from edged.rest.context import (
 from edged.store.catalog import DatasetRow, Project, Scope
 
 
-def create(service: Service, call: Call) -> dict[str, Any]:
+def create(context: Context, call: Call) -> dict[str, Any]:
     """A new, empty project. Raises WrongState if there is one, QuotaExceeded."""
     name = str(call["ProjectName"])
     resource = Resource("PROJECT", name)
-    with service.catalog.transaction():
-        if service.catalog.project(call.scope, name):
+    with context.catalog.transaction():
+        if context.catalog.project(call.scope, name):
             raise WrongState(f"The project {name} already exists.", resource)
-        if service.catalog.count_projects(call.scope) >= service.quotas.projects:
+        if context.catalog.count_projects(call.scope) >= context.quotas.projects:
             raise QuotaExceeded(
-                f"There are {service.quotas.projects} projects, as many as are allowed: delete one "
+                f"There are {context.quotas.projects} projects, as many as are allowed: delete one "
                 "or raise quotas.projects.",
                 "PROJECTS",
                 resource,
             )
-        made = service.catalog.add_project(call.scope, name, service.now())
+        made = context.catalog.add_project(call.scope, name, context.now())
     if made is None:
         raise WrongState(f"The project {name} already exists.", resource)
     return {"ProjectMetadata": _metadata(call.scope, made)}
 
 
-def list_all(service: Service, call: Call) -> dict[str, Any]:
+def list_all(context: Context, call: Call) -> dict[str, Any]:
     """Projects by name."""
     limit = call.get("MaxResults") or PAGE
     after = page_start(call.get("NextToken"), "projects", str) or ""
-    found = service.catalog.projects(call.scope, after, limit + 1)
+    found = context.catalog.projects(call.scope, after, limit + 1)
     page = found[:limit]
     return {
         "Projects": [_metadata(call.scope, each) for each in page],
@@ -53,24 +53,24 @@ def list_all(service: Service, call: Call) -> dict[str, Any]:
     }
 
 
-def describe(service: Service, call: Call) -> dict[str, Any]:
+def describe(context: Context, call: Call) -> dict[str, Any]:
     """A project with its data sets."""
-    found = project_of(service, call)
-    datasets = [dataset_metadata(each) for each in service.catalog.datasets(found)]
+    found = project_of(context, call)
+    datasets = [dataset_metadata(each) for each in context.catalog.datasets(found)]
     return {"ProjectDescription": {**_metadata(call.scope, found), "Datasets": datasets}}
 
 
-def delete(service: Service, call: Call) -> dict[str, Any]:
+def delete(context: Context, call: Call) -> dict[str, Any]:
     """Remove an empty project."""
-    with service.catalog.transaction():
-        found = project_of(service, call)
+    with context.catalog.transaction():
+        found = project_of(context, call)
         resource = Resource("PROJECT", found.name)
-        if service.catalog.datasets(found):
+        if context.catalog.datasets(found):
             raise WrongState(f"The project {found.name} has datasets: delete them first.", resource)
-        if service.models.of(found, 0, 1):
+        if context.models.of(found, 0, 1):
             raise WrongState(f"The project {found.name} has models: delete them first.", resource)
-        service.catalog.delete_project(found)
-        service.catalog.set_tags(project_arn(call.scope, found.name), {})
+        context.catalog.delete_project(found)
+        context.catalog.set_tags(project_arn(call.scope, found.name), {})
     return {"ProjectArn": project_arn(call.scope, found.name)}
 
 

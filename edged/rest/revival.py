@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from edged.core.errors import EdgedError
 from edged.core.lifecycle import SERVING, ModelStatus
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.models import host, hosted_name, status_of
 from edged.store.models import ModelRow
 
@@ -38,27 +38,27 @@ class Revival:
     _served: set[int] = field(default_factory=set)
     _trials: dict[int, _Trial] = field(default_factory=dict)
 
-    def host_all(self, service: Service) -> None:
+    def host_all(self, context: Context) -> None:
         """Host what was hosted when the last life ended."""
-        for row in service.models.having("HOSTED"):
+        for row in context.models.having("HOSTED"):
             self._served.add(row.id)
-            self._host(service, row)
+            self._host(context, row)
 
-    def settle(self, service: Service) -> None:
+    def settle(self, context: Context) -> None:
         """Look at what shall be hosted, and try again what has fallen."""
-        wanted = service.models.having("HOSTED")
+        wanted = context.models.having("HOSTED")
         ids = {row.id for row in wanted}
         self._served &= ids
         self._trials = {number: trial for number, trial in self._trials.items() if number in ids}
         for row in wanted:
-            status, _ = status_of(service, row)
+            status, _ = status_of(context, row)
             if status in SERVING:
                 self._served.add(row.id)
                 self._trials.pop(row.id, None)
             elif status is ModelStatus.HOSTING_FAILED and row.id in self._served:
-                self._try_again(service, row)
+                self._try_again(context, row)
 
-    def _try_again(self, service: Service, row: ModelRow) -> None:
+    def _try_again(self, context: Context, row: ModelRow) -> None:
         now = self.clock()
         trial = self._trials.setdefault(row.id, _Trial(now + FIRST, FIRST))
         if now < trial.due:
@@ -66,13 +66,13 @@ class Revival:
         trial.pause = min(LAST, 2 * trial.pause)
         trial.due = now + trial.pause
         log.warning("model %s failed; hosting it again", hosted_name(row))
-        with service.catalog.transaction():  # nobody starts or stops it meanwhile
-            found = service.models.by_id(row.id)
+        with context.catalog.transaction():  # nobody starts or stops it meanwhile
+            found = context.models.by_id(row.id)
             if found is not None and found.status == "HOSTED":
-                self._host(service, found)
+                self._host(context, found)
 
-    def _host(self, service: Service, row: ModelRow) -> None:
+    def _host(self, context: Context, row: ModelRow) -> None:
         try:
-            host(service, row, row.facts["units"], row.facts["most"])
+            host(context, row, row.facts["units"], row.facts["most"])
         except EdgedError as error:
             log.error("model %s is not hosted again: %s", hosted_name(row), error)

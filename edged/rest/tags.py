@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edged.core.errors import InvalidInput, NotFound, QuotaExceeded, Resource
-from edged.rest.context import Call, Service
+from edged.rest.context import Call, Context
 from edged.store.catalog import Scope
 
 ARN = re.compile(
@@ -18,49 +18,49 @@ ARN = re.compile(
 )
 
 
-def add(service: Service, call: Call) -> dict[str, Any]:
+def add(context: Context, call: Call) -> dict[str, Any]:
     """Add tags, or change the values of known ones."""
-    with service.catalog.transaction():
-        arn, resource = _resource(service, call)
-        put(service, arn, resource, call["Tags"])
+    with context.catalog.transaction():
+        arn, resource = _resource(context, call)
+        put(context, arn, resource, call["Tags"])
     return {}
 
 
-def put(service: Service, arn: str, resource: Resource, tags: Sequence[Mapping[str, str]]) -> None:
+def put(context: Context, arn: str, resource: Resource, tags: Sequence[Mapping[str, str]]) -> None:
     """Add tags to those that the resource has. Raises InvalidInput, QuotaExceeded."""
     given = {tag["Key"]: tag["Value"] for tag in tags}
     if len(given) != len(tags):
         raise InvalidInput("A tag's key stands twice: give every key once.")
     if any(key.lower().startswith("aws:") for key in given):
         raise InvalidInput("A tag's key may not begin with aws:, which is reserved.")
-    whole = {**service.catalog.tags(arn), **given}
-    if len(whole) > service.quotas.tags:
+    whole = {**context.catalog.tags(arn), **given}
+    if len(whole) > context.quotas.tags:
         raise QuotaExceeded(
-            f"{arn} would have {len(whole)} tags; {service.quotas.tags} are allowed.",
+            f"{arn} would have {len(whole)} tags; {context.quotas.tags} are allowed.",
             "TAGS",
             resource,
         )
-    service.catalog.set_tags(arn, whole)
+    context.catalog.set_tags(arn, whole)
 
 
-def remove(service: Service, call: Call) -> dict[str, Any]:
+def remove(context: Context, call: Call) -> dict[str, Any]:
     """Remove tags; keys that are not there are no fault."""
-    with service.catalog.transaction():
-        arn, _ = _resource(service, call)
+    with context.catalog.transaction():
+        arn, _ = _resource(context, call)
         gone = set(call["TagKeys"])
-        kept = {k: v for k, v in service.catalog.tags(arn).items() if k not in gone}
-        service.catalog.set_tags(arn, kept)
+        kept = {k: v for k, v in context.catalog.tags(arn).items() if k not in gone}
+        context.catalog.set_tags(arn, kept)
     return {}
 
 
-def list_all(service: Service, call: Call) -> dict[str, Any]:
+def list_all(context: Context, call: Call) -> dict[str, Any]:
     """The tags of a resource, by key."""
-    arn, _ = _resource(service, call)
-    tags = service.catalog.tags(arn)
+    arn, _ = _resource(context, call)
+    tags = context.catalog.tags(arn)
     return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
 
-def _resource(service: Service, call: Call) -> tuple[str, Resource]:
+def _resource(context: Context, call: Call) -> tuple[str, Resource]:
     """The ARN that a call names, of a thing that is there. Raises InvalidInput, NotFound."""
     arn = str(call["ResourceArn"])
     found = ARN.fullmatch(arn)
@@ -71,9 +71,9 @@ def _resource(service: Service, call: Call) -> tuple[str, Resource]:
     missing = NotFound(f"{arn} cannot be found.", resource)
     if Scope(account, region) != call.scope or (version is None) is (kind == "model"):
         raise missing
-    project = service.catalog.project(call.scope, name)
+    project = context.catalog.project(call.scope, name)
     if project is None:
         raise missing
-    if version is not None and not service.catalog.has_model(project, int(version)):
+    if version is not None and not context.catalog.has_model(project, int(version)):
         raise missing
     return arn, resource

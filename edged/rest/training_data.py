@@ -13,7 +13,7 @@ from collections import Counter
 
 from edged.config import Quotas
 from edged.core.errors import InvalidInput, WrongState
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.datasets import CHANGEABLE, resource_of
 from edged.store.catalog import EntryFilter, Project
 from edged.wire.manifest import ANOMALY, kind_of, mask_of
@@ -22,15 +22,15 @@ WORDS = ("normal", "anomaly")
 ALL = 10_000_000
 
 
-def lines_of(service: Service, project: Project) -> dict[str, list[str]]:
+def lines_of(context: Context, project: Project) -> dict[str, list[str]]:
     """The labelled lines of each data set, by its type. Raises WrongState and InvalidInput."""
-    rows = {row.type: row for row in service.catalog.datasets(project)}
+    rows = {row.type: row for row in context.catalog.datasets(project)}
     if "train" not in rows:
         raise WrongState(
             f"The project {project.name} has no train dataset: create one first.",
             resource_of(project, "train"),
         )
-    quotas, two = service.quotas, "test" in rows
+    quotas, two = context.quotas, "test" in rows
     least = {
         "train": (quotas.train_normal, 0) if two else (quotas.single_normal, quotas.single_anomaly),
         "test": (quotas.test_normal, quotas.test_anomaly),
@@ -43,14 +43,14 @@ def lines_of(service: Service, project: Project) -> dict[str, list[str]]:
                 f"{where} is {row.status}: a model can be trained on complete datasets only.",
                 resource_of(project, kind),
             )
-        _, normal, anomaly = service.catalog.statistics(row.id)
+        _, normal, anomaly = context.catalog.statistics(row.id)
         for count, needed, word in zip((normal, anomaly), least[kind], WORDS, strict=True):
             if count < needed:
                 raise InvalidInput(
                     f"{where} has {count} images labeled {word}; at least {needed} are needed."
                 )
         wanted = EntryFilter(labeled=True)
-        found[kind] = [line for _, line in service.catalog.entries(row.id, wanted, 0, ALL)]
+        found[kind] = [line for _, line in context.catalog.entries(row.id, wanted, 0, ALL)]
     _check_masks(project, found, quotas)
     return found
 

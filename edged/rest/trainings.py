@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edged.core.errors import BadDataset, EdgedError
-from edged.rest.context import Service, check_picture, model_arn
+from edged.rest.context import Context, check_picture, model_arn
 from edged.rest.models import MODEL, TRAINED, closet_of
 from edged.store.buckets import split
 from edged.store.models import ModelRow
@@ -32,24 +32,24 @@ TEST_SHARE = 5
 """One in so many goes to the test set when there is a single data set."""
 NO_PERFORMANCE = {"F1Score": 0.0, "Recall": 0.0, "Precision": 0.0}
 
-Entry: TypeAlias = dict[str, Any]
+ManifestLine: TypeAlias = dict[str, Any]
 Train: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Runs a training: arguments of tools.judge.train_and_judge, JSON-ready, to its report."""
 
 
-def settle(service: Service, train: Train, stopped: Callable[[], bool]) -> None:
+def settle(context: Context, train: Train, stopped: Callable[[], bool]) -> None:
     """Train every model that waits for it, and remove folders of models that are gone."""
     while not stopped():
-        waiting = service.models.having("TRAINING")
+        waiting = context.models.having("TRAINING")
         if not waiting:
             break
-        _train(service, train, waiting[0], stopped)
-    _sweep(service)
+        _train(context, train, waiting[0], stopped)
+    _sweep(context)
 
 
-def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], bool]) -> None:
+def _train(context: Context, train: Train, row: ModelRow, stopped: Callable[[], bool]) -> None:
     try:
-        facts = _trained(service, train, row)
+        facts = _trained(context, train, row)
         status, message = "TRAINED", TRAINED
     except EdgedError as error:
         if stopped():
@@ -60,23 +60,23 @@ def _train(service: Service, train: Train, row: ModelRow, stopped: Callable[[], 
         message = "The training failed for a reason of the server's own; its log says why."
         status, facts = "TRAINING_FAILED", row.facts
     for name in ("images", "features"):
-        shutil.rmtree(service.folder / str(row.id) / name, ignore_errors=True)
-    service.scratch.remove(_place(row))
-    service.models.set(row, status, message, facts)
+        shutil.rmtree(context.folder / str(row.id) / name, ignore_errors=True)
+    context.scratch.remove(_place(row))
+    context.models.set(row, status, message, facts)
 
 
-def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:
+def _trained(context: Context, train: Train, row: ModelRow) -> dict[str, Any]:
     """Train, write the evaluation, and give the model's facts."""
-    closet = closet_of(service, row)
-    service.buckets.bucket(row.facts["output"]["Bucket"]).reach()  # before hours, not after
+    closet = closet_of(context, row)
+    context.buckets.bucket(row.facts["output"]["Bucket"]).reach()  # before hours, not after
     # Of a sealed model, what lies open lies in memory; its features are not kept.
-    work = closet.root if closet.key is None else service.scratch.place(_place(row))
+    work = closet.root if closet.key is None else context.scratch.place(_place(row))
     (closet.root / "images").mkdir(exist_ok=True)
     sets = _sets(closet, row.id)
-    sources: dict[str, Entry] = {}
+    sources: dict[str, ManifestLine] = {}
     sizes: set[tuple[int, int]] = set()
     for kind, entries in sets.items():
-        local = [_local(service, closet, kind, n, e, sizes) for n, e in enumerate(entries)]
+        local = [_local(context, closet, kind, n, e, sizes) for n, e in enumerate(entries)]
         for mine, entry in zip(local, entries, strict=True):
             sources[mine[SOURCE]] = entry
         text = "\n".join(json.dumps(each) for each in local)
@@ -94,14 +94,14 @@ def _trained(service: Service, train: Train, row: ModelRow) -> dict[str, Any]:
         sealed = {"folder": str(closet.root), "key": closet.key.text()}
         report = train({**request, "sealed": sealed})
         closet.take_in(work / MODEL, MODEL)
-    return _evaluated(service, row, report, sources)
+    return _evaluated(context, row, report, sources)
 
 
 def _place(row: ModelRow) -> str:
     return f"training-{row.id}"
 
 
-def _sets(closet: Closet, seed: int) -> dict[str, list[Entry]]:
+def _sets(closet: Closet, seed: int) -> dict[str, list[ManifestLine]]:
     """Entries of the train and of the test set."""
     read = {
         kind: [json.loads(line) for line in closet.read(f"{kind}.manifest").split(b"\n") if line]
@@ -111,8 +111,8 @@ def _sets(closet: Closet, seed: int) -> dict[str, list[Entry]]:
     if "test" in read:
         return read
     chosen = random.Random(seed)
-    train: list[Entry] = []
-    test: list[Entry] = []
+    train: list[ManifestLine] = []
+    test: list[ManifestLine] = []
     for anomalous in (False, True):
         entries = [e for e in read["train"] if (kind_of(e, "entry") == ANOMALY) is anomalous]
         chosen.shuffle(entries)
@@ -123,13 +123,13 @@ def _sets(closet: Closet, seed: int) -> dict[str, list[Entry]]:
 
 
 def _local(
-    service: Service,
+    context: Context,
     closet: Closet,
     kind: str,
     number: int,
-    entry: Entry,
+    entry: ManifestLine,
     sizes: set[tuple[int, int]],
-) -> Entry:
+) -> ManifestLine:
     """The entry with files of this box in place of its references; checks its picture."""
     local = dict(entry)
     for key, reference in entry.items():
@@ -137,9 +137,9 @@ def _local(
         if key == SOURCE or (mask and isinstance(reference, str)):
             bucket, name = split(reference)
             keep = partial(closet.write, f"images/{kind}-{number}-{key}{Path(name).suffix.lower()}")
-            local[key] = str(service.buckets.bucket(bucket).fetch(name, keep))
+            local[key] = str(context.buckets.bucket(bucket).fetch(name, keep))
     data = _content(closet, Path(local[SOURCE]), entry[SOURCE])
-    sizes.add(check_picture(service.quotas, data, entry[SOURCE]))
+    sizes.add(check_picture(context.quotas, data, entry[SOURCE]))
     if len(sizes) > 1:
         raise BadDataset("Images in the dataset must have the same dimensions.")
     return local
@@ -153,13 +153,13 @@ def _content(closet: Closet, path: Path, reference: str) -> bytes:
 
 
 def _evaluated(
-    service: Service, row: ModelRow, report: Mapping[str, Any], sources: Mapping[str, Entry]
+    context: Context, row: ModelRow, report: Mapping[str, Any], sources: Mapping[str, ManifestLine]
 ) -> dict[str, Any]:
     """Write both evaluation files; the model's facts with them."""
-    now = service.now()
+    now = context.now()
     figures, arn = report["test"], model_arn(row.scope, row.project, row.version)
     where = row.facts["output"]
-    bucket = service.buckets.bucket(where["Bucket"])
+    bucket = context.buckets.bucket(where["Bucket"])
     names = {
         kind: f"{where['Prefix']}Evaluation{kind}-{row.project}-{row.version}.json"
         for kind in ("Manifest", "Result")
@@ -200,7 +200,7 @@ def _evaluated(
 
 
 def _line(
-    judged: list[Any], sources: Mapping[str, Entry], row: ModelRow, arn: str, day: str
+    judged: list[Any], sources: Mapping[str, ManifestLine], row: ModelRow, arn: str, day: str
 ) -> str:
     """One picture of the evaluation manifest."""
     path, is_anomalous, score, rejected = judged
@@ -233,14 +233,14 @@ def _line(
     )
 
 
-def _sweep(service: Service) -> None:
+def _sweep(context: Context) -> None:
     """Remove folders whose model is gone."""
-    if not service.folder.is_dir():
+    if not context.folder.is_dir():
         return
-    for path in service.folder.iterdir():
-        if not path.name.isdecimal() or service.models.by_id(int(path.name)) is not None:
+    for path in context.folder.iterdir():
+        if not path.name.isdecimal() or context.models.by_id(int(path.name)) is not None:
             continue
-        with service.catalog.transaction():  # a model in the making has a folder before its row
-            if service.models.by_id(int(path.name)) is not None:
+        with context.catalog.transaction():  # a model in the making has a folder before its row
+            if context.models.by_id(int(path.name)) is not None:
                 continue
         shutil.rmtree(path, ignore_errors=True)

@@ -20,8 +20,8 @@ CAP_SYS_NICE = 23
 
 
 @contextmanager
-def behind() -> Iterator[None]:
-    """Put this thread, and those that begin meanwhile, behind everything else of the process."""
+def background() -> Iterator[None]:
+    """Let everything else of the process go before this thread, and those that begin meanwhile."""
     me = threading.get_native_id()
     usual = os.getpriority(os.PRIO_PROCESS, me)
     if not _may_return_to(usual):

@@ -38,7 +38,7 @@ class Deadline:
 class Worker:
     """One thread. `run(worker)` returns when `worker.stop` is set, soon."""
 
-    def __init__(self, name: str, run: Run, on_end: Callable[[Worker], None]) -> None:
+    def __init__(self, name: str, run: WorkerMain, on_end: Callable[[Worker], None]) -> None:
         self.name = name
         self.stop = threading.Event()
         self.crash: BaseException | None = None
@@ -83,7 +83,7 @@ class Worker:
             self._on_end(self)
 
 
-Run: TypeAlias = Callable[[Worker], None]
+WorkerMain: TypeAlias = Callable[[Worker], None]
 
 
 class Crew:
@@ -94,7 +94,7 @@ class Crew:
         self._workers: list[Worker] = []
         self._on_crash = on_crash
 
-    def start(self, name: str, run: Run) -> Worker:
+    def start(self, name: str, run: WorkerMain) -> Worker:
         """Start `run` on a thread called `name`."""
         worker = Worker(name, run, self._ended)
         with self._lock:

@@ -43,7 +43,7 @@ class DatasetRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DatasetEntry:
     """One line of a data set. kind: normal, anomaly, or None for an unlabeled picture."""
 
     source: str
@@ -177,7 +177,7 @@ class Catalog:
         """With its entries."""
         self._db.run("DELETE FROM datasets WHERE id = ?", dataset.id)
 
-    def put_entries(self, dataset: int, entries: Iterable[Entry], now: float) -> None:
+    def put_entries(self, dataset: int, entries: Iterable[DatasetEntry], now: float) -> None:
         """Add lines, or replace those of the same picture, which keep their place."""
         self._db.run_many(
             "INSERT INTO entries (dataset, source, line, class, created) VALUES (?, ?, ?, ?, ?)"

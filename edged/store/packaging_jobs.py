@@ -16,7 +16,7 @@ JOINED = (
 
 
 @dataclass(frozen=True, slots=True)
-class JobRow:
+class PackagingJobRow:
     """One packaging job. facts: what was asked for and what it made, JSON-ready."""
 
     id: int
@@ -31,7 +31,7 @@ class JobRow:
     facts: dict[str, Any]
 
 
-class Jobs:
+class PackagingJobs:
     """All jobs, over one database. Any thread."""
 
     def __init__(self, database: Database) -> None:
@@ -47,12 +47,12 @@ class Jobs:
             project.id, name, version, now, now, json.dumps(facts),
         ) > 0  # fmt: skip
 
-    def find(self, project: Project, name: str) -> JobRow | None:
+    def find(self, project: Project, name: str) -> PackagingJobRow | None:
         """The project's job of that name."""
         found = self._db.one(f"{JOINED} WHERE project = ? AND jobs.name = ?", project.id, name)
         return _row(found) if found else None
 
-    def of(self, project: Project, after: int, limit: int) -> list[JobRow]:
+    def of(self, project: Project, after: int, limit: int) -> list[PackagingJobRow]:
         """Up to `limit` jobs, oldest first, from behind id `after`."""
         found = self._db.rows(
             f"{JOINED} WHERE project = ? AND jobs.id > ? ORDER BY jobs.id LIMIT ?",
@@ -60,7 +60,7 @@ class Jobs:
         )  # fmt: skip
         return [_row(row) for row in found]
 
-    def waiting(self) -> list[JobRow]:
+    def waiting(self) -> list[PackagingJobRow]:
         """Jobs that are not done, of whatever project, oldest first."""
         found = self._db.rows(f"{JOINED} WHERE status IN ('CREATED', 'RUNNING') ORDER BY jobs.id")
         return [_row(row) for row in found]
@@ -75,7 +75,7 @@ class Jobs:
         )  # fmt: skip
         return found is not None
 
-    def set(self, row: JobRow, status: str, message: str, now: float) -> None:
+    def set(self, row: PackagingJobRow, status: str, message: str, now: float) -> None:
         """Change its status."""
         self._db.run(
             "UPDATE jobs SET status = ?, message = ?, updated = ? WHERE id = ?",
@@ -83,10 +83,12 @@ class Jobs:
         )  # fmt: skip
 
 
-def _row(found: tuple[Any, ...]) -> JobRow:
+def _row(found: tuple[Any, ...]) -> PackagingJobRow:
     number, account, region, project, name, version, status, message, created, updated, facts = (
         found
     )
     scope = Scope(account, region)
     facts = json.loads(facts)
-    return JobRow(number, scope, project, name, version, status, message, created, updated, facts)
+    return PackagingJobRow(
+        number, scope, project, name, version, status, message, created, updated, facts
+    )

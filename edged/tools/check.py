@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.config import CameraConfig, Config, FolderCamera, OpenCvCamera, SimulatedCamera
+from edged.config import (
+    CameraConfig,
+    Config,
+    FolderCameraConfig,
+    OpenCvCameraConfig,
+    SimulatedCameraConfig,
+)
 from edged.config.load import load, locate
 from edged.core.errors import ConfigError, EdgedError
 from edged.engines.recipe import ENGINES, PACKAGES, installed
@@ -53,13 +59,13 @@ def check(path: Path) -> Config:
 
 def _camera_trouble(camera: CameraConfig, wanted: tuple[int, int] | None) -> tuple[str, str]:
     """The key and what is wrong with it, or two empty words. wanted: (height, width)."""
-    if isinstance(camera, FolderCamera) and not camera.path.is_dir():
+    if isinstance(camera, FolderCameraConfig) and not camera.path.is_dir():
         return "path", f"no folder {camera.path}; create it or correct the path."
-    if isinstance(camera, OpenCvCamera) and isinstance(camera.source, str):
+    if isinstance(camera, OpenCvCameraConfig) and isinstance(camera.source, str):
         is_file = "://" not in camera.source and camera.backend != "gstreamer"
         if is_file and not Path(camera.source).exists():
             return "source", f"no file or device {camera.source}; correct the path."
-    if isinstance(camera, SimulatedCamera) and wanted:
+    if isinstance(camera, SimulatedCameraConfig) and wanted:
         height, width = wanted
         if (camera.height, camera.width) != wanted:
             return "width", (

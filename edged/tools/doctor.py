@@ -23,7 +23,7 @@ import numpy as np
 import edged
 from edged.core.errors import EdgedError
 from edged.engines import machine, tune
-from edged.engines.recipe import ENGINES, PACKAGES, Recipe, Wanted, installed
+from edged.engines.recipe import ENGINES, PACKAGES, EngineCandidate, EngineRequest, installed
 from edged.tools.plan_build import compiled
 from edged.wire import imaging
 from edged.wire.spec import read_spec
@@ -134,12 +134,12 @@ def _engines() -> dict[str, Any]:
             if engine not in have:
                 found[engine] = f"no: {' or '.join(PACKAGES[engine])} is not installed"
                 continue
-            found[engine] = _usable(Recipe(engine, model, read_spec(model)), have[engine])
+            found[engine] = _usable(EngineCandidate(engine, model, read_spec(model)), have[engine])
         found["tensorrt (fp32)"] = _tensorrt(model)
     return found
 
 
-def _usable(recipe: Recipe, version: str) -> str:
+def _usable(recipe: EngineCandidate, version: str) -> str:
     seconds, why = tune.tried(recipe)
     words = f"usable ({version}, {seconds * 1e3:.2f} ms for a small picture)"
     return words if why is None else f"no: {why}"
@@ -149,10 +149,10 @@ def _tensorrt(model: Path) -> str:
     """Whether it builds a plan and runs it."""
     if not machine.installed():
         return "no: tensorrt is not installed"
-    plans, wanted = model.with_name("plans"), Wanted("tensorrt-fp32")
+    plans, wanted = model.with_name("plans"), EngineRequest("tensorrt-fp32")
     try:
         compiled(model, wanted, plans, lambda *_, **__: None)
-        recipe = Recipe(wanted.engine, model, read_spec(model), wanted, None, plans)
+        recipe = EngineCandidate(wanted.engine, model, read_spec(model), wanted, None, plans)
         return _usable(recipe, machine.facts()["tensorrt"])
     except EdgedError as error:
         return f"no: {error}"

@@ -18,7 +18,7 @@ from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
 from edged.engines.plan import PLANS, PRECISIONS
-from edged.engines.recipe import Recipe, Wanted
+from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.decide import decide
 from edged.hosting.parity import first_qualified
 from edged.hosting.units import check_size, predict
@@ -42,12 +42,14 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        wanted = Wanted(self._choice, units=1)
+        wanted = EngineRequest(self._choice, units=1)
         kept = cache_folder()
         recipes = choose.recipes(self._folder, self.spec, wanted, kept, kept / PLANS)
         if self._choice in PRECISIONS:  # who names it here wants its numbers, and no other's
             choose.check_installed(self._choice)
-            recipes = [Recipe(self._choice, self._folder, self.spec, wanted, None, kept / PLANS)]
+            recipes = [
+                EngineCandidate(self._choice, self._folder, self.spec, wanted, None, kept / PLANS)
+            ]
         self._loader = first_qualified(recipes, self.spec, self._folder / GOLDEN).loader
         self.engine_name = self._loader.name
         self._engine: Engine = self._loader.open()

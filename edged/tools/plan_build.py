@@ -28,7 +28,7 @@ from edged.core.protocols import EngineLoader, Progress
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
 from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
-from edged.engines.recipe import Recipe, Wanted, plan_key
+from edged.engines.recipe import EngineCandidate, EngineRequest, plan_key
 from edged.hosting.parity import first_qualified
 from edged.runtime.child import Child, serve
 from edged.wire import imaging
@@ -45,7 +45,7 @@ class Compilation(Child):
     """One plan built in a process of its own. `run` on one thread; `cancel` on any."""
 
     def __init__(
-        self, folder: Path, wanted: Wanted, plans: Path, memory_mb: int = MEMORY_MB
+        self, folder: Path, wanted: EngineRequest, plans: Path, memory_mb: int = MEMORY_MB
     ) -> None:
         """wanted: names an engine of PRECISIONS. A child that dies is an EngineError."""
         if not LEAST_MEMORY_MB <= memory_mb <= MOST_MEMORY_MB:
@@ -59,10 +59,10 @@ class Compilation(Child):
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class PlanUpgrade:
     """Looks for a better engine while another serves; see pipeline.host.Hosting.better."""
 
-    wanted: Wanted
+    wanted: EngineRequest
     cache: Path
     plans: Path | None
     """None = in the model's folder, for what may not lie open elsewhere."""
@@ -74,7 +74,7 @@ class Behind:
         running: Callable[[], EngineLoader],
         tell: Callable[[str], None],
         idle: Callable[[], None],
-    ) -> Recipe | None:
+    ) -> EngineCandidate | None:
         """How to load what is better than `running`, once it is ready; None if nothing is.
 
         tell: what is being done. idle: called at least every second; may raise to end this.
@@ -90,7 +90,7 @@ class Behind:
             self._make_ready(folder, spec, wanted, plans, tell, idle)
         finally:
             _turn.release()
-        names = [running.engine] if isinstance(running, Recipe) else []
+        names = [running.engine] if isinstance(running, EngineCandidate) else []
         for recipe in choose.recipes(folder, spec, self.wanted, self.cache, plans, idle):
             if recipe.engine in (engine, *names):  # whichever comes first
                 return recipe if recipe.engine not in names else None
@@ -115,7 +115,7 @@ class Behind:
         self,
         folder: Path,
         spec: ModelSpec,
-        wanted: Wanted,
+        wanted: EngineRequest,
         plans: Path,
         tell: Callable[[str], None],
         idle: Callable[[], None],
@@ -131,7 +131,7 @@ class Behind:
 
 
 def compiled(
-    folder: Path, wanted: Wanted, plans: Path, progress: Progress, memory_mb: int = MEMORY_MB
+    folder: Path, wanted: EngineRequest, plans: Path, progress: Progress, memory_mb: int = MEMORY_MB
 ) -> dict[str, Any]:
     """Build the plan of a model ahead of time; what was done. Raises as Compilation.run does."""
     read_spec(folder)  # what is wrong with the folder is said before a process is begun
@@ -150,7 +150,7 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     _become_owner(place.parent)
     # What it has in hand is worth nothing, and TensorRT's code would not hear of a handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    wanted, plans = Wanted(**request["wanted"]), Plans(place)
+    wanted, plans = EngineRequest(**request["wanted"]), Plans(place)
     spec, here = read_spec(folder), machine.facts()
     what, key = wanted.plan(spec, wanted.engine), plan_key(wanted.engine, spec, wanted)
     of = {"sha256": what.sha256, "precision": what.precision, "batch": what.batch}
@@ -233,7 +233,9 @@ def _earned(int8: bytes, folder: Path, spec: ModelSpec) -> None:
     with tempfile.TemporaryDirectory(prefix="edged-int8-") as scratch:
         (Path(scratch) / MODEL).write_bytes(int8)
         try:
-            recipe = Recipe("onnxruntime", Path(scratch), spec, Wanted(units=1, batch=1))
+            recipe = EngineCandidate(
+                "onnxruntime", Path(scratch), spec, EngineRequest(units=1, batch=1)
+            )
             first_qualified([recipe], spec, folder / GOLDEN).loader.close()
         except ParityError as error:
             raise ParityError(f"INT8 has not earned its place. {error}") from None

@@ -18,7 +18,7 @@ from edged.archive.reader import JOURNAL, ArchiveReader
 from edged.config import Config
 from edged.config.archive import ARCHIVE
 from edged.core.errors import EdgedError, InvalidInput, ModelError, NotFound, SinkError
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 from edged.hosting.parity import TOLERANCE
 from edged.tools.judge import Judge
 from edged.wire import imaging
@@ -94,7 +94,7 @@ def replay(config: Config, id: str, engine: str | None = None) -> dict[str, Any]
     }
 
 
-def _picture(archive: ArchiveReader, found: Entry, id: str) -> Decoded:
+def _picture(archive: ArchiveReader, found: JournalEntry, id: str) -> Decoded:
     """The kept picture, which is what was judged, pixel by pixel."""
     record = found.record
     if "score" not in record:

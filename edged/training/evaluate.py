@@ -31,7 +31,7 @@ from edged.training.scorers.segments import truth as mask_layers
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
 
-Judge: TypeAlias = Callable[[Decoded], Verdict]
+JudgePicture: TypeAlias = Callable[[Decoded], Verdict]
 """One picture to a verdict, whose mask has the size of the picture's file."""
 
 
@@ -70,7 +70,7 @@ class Tally:
 
 
 def evaluate(
-    dataset: Dataset, judge: Judge, progress: Progress, classes: Sequence[DefectClass] = ()
+    dataset: Dataset, judge: JudgePicture, progress: Progress, classes: Sequence[DefectClass] = ()
 ) -> dict[str, Any]:
     """Judge every labelled picture and count: see `tally` and `figures`."""
     return figures(tally(dataset, judge, progress, classes))
@@ -78,7 +78,7 @@ def evaluate(
 
 def tally(
     dataset: Dataset,
-    judge: Judge,
+    judge: JudgePicture,
     progress: Progress,
     classes: Sequence[DefectClass] = (),
     size: tuple[int, int] | None = None,

@@ -29,7 +29,7 @@ from edged.core.types import Image
 from edged.training.data.samples import Dataset
 from edged.training.export.folder import check_replaceable, write_folder
 from edged.training.export.graph import Fitted, model_graph
-from edged.training.export.record import Judgement, Learned, Run, spec_of
+from edged.training.export.record import Judgement, Learned, TrainingRun, spec_of
 from edged.training.features.backbone import EfficientNetLite0
 from edged.training.features.cache import FeatureCache
 from edged.training.features.gather import COPIES, Gathered, gather, remaining, resized
@@ -39,7 +39,14 @@ from edged.training.figures.budget import DECIMALS, Budget, setting
 from edged.training.figures.calibration import THRESHOLD, calibrate, pixel_limit
 from edged.training.figures.metrics import auroc, confusion
 from edged.training.scorers import selection
-from edged.training.scorers.ensemble import BANK, MARKED, SUPERVISED, UNSUPERVISED, Bools, Wanted
+from edged.training.scorers.ensemble import (
+    BANK,
+    MARKED,
+    SUPERVISED,
+    UNSUPERVISED,
+    Bools,
+    ScorerChoice,
+)
 from edged.training.scorers.evidence import Choice, choose
 from edged.training.scorers.masks import Segmented, learn_masks
 from edged.training.threshold import UNBUDGETED, described, first_entry
@@ -111,7 +118,7 @@ def train(
         rest = _score_rest(data, runner, progress)
     judged = _judge(data, learned, raw, folds, rest, budget)
     progress("writing", 0, 1)
-    run = Run(name, seed, versions or {}, time.monotonic() - began)
+    run = TrainingRun(name, seed, versions or {}, time.monotonic() - began)
     spec = spec_of(data, learned, judged, choice, model, golden_scores, run)
     if kept is not None:
         kept.remove()  # before: it may be what fills the disk
@@ -147,11 +154,11 @@ def _learn(
     """What the model will hold; and raw scores out-of-fold, and the fold, of each sample."""
     labelled = int(data.anomalous.sum()) >= selection.LEAST_ANOMALIES
     folds = selection.assign_folds(data.anomalous, seed)
-    wanted = Wanted(choice.bank, labelled, seed)
+    wanted = ScorerChoice(choice.bank, labelled, seed)
     raw, normal_maps = selection.out_of_fold(data, choice.map, wanted, folds, progress)
     progress("calibrating", 0, 1)
     raw = selection.worth_summing(raw, data.anomalous)
-    wanted = Wanted(BANK in raw, SUPERVISED in raw, seed)
+    wanted = ScorerChoice(BANK in raw, SUPERVISED in raw, seed)
     scorers = selection.fit(data, np.ones(len(data.whole), np.bool_), wanted)
     found_masks = learn_masks(data, scorers.pooled, folds, seed)
     if found_masks is not None:

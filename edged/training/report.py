@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edged.core.errors import BadImage, InvalidInput
 from edged.core.types import Image
-from edged.training.evaluate import Judge, Judged, Tally, figures
+from edged.training.evaluate import Judged, JudgePicture, Tally, figures
 from edged.training.figures.metrics import precision_recall
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
@@ -49,7 +49,7 @@ class Drift:
     pictures: int
 
 
-def write_report(path: Path, title: str, found: Tally, judge: Judge) -> None:
+def write_report(path: Path, title: str, found: Tally, judge: JudgePicture) -> None:
     """Write the page, whole or not at all. Raises InvalidInput when it cannot be written."""
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -76,7 +76,7 @@ def write_report(path: Path, title: str, found: Tally, judge: Judge) -> None:
         raise InvalidInput(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-def steadiness(found: Tally, judge: Judge) -> list[Drift]:
+def steadiness(found: Tally, judge: JudgePicture) -> list[Drift]:
     """Score drift under 10 % more or less light, 4 pixels of shift, and a sensor's noise."""
     step = max(1, len(found.pictures) // STEADY_PICTURES)
     chosen = found.pictures[::step][:STEADY_PICTURES]
@@ -236,7 +236,7 @@ def _drifts(drifts: Sequence[Drift]) -> str:
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def _worst(found: Tally, judge: Judge) -> str:
+def _worst(found: Tally, judge: JudgePicture) -> str:
     """Wrong ones first, then those nearest to the threshold."""
     threshold = found.threshold or 0.0
 
@@ -248,7 +248,7 @@ def _worst(found: Tally, judge: Judge) -> str:
     return "".join(_figure(p, judge) for p in sorted(found.pictures, key=need)[:WORST])
 
 
-def _figure(picture: Judged, judge: Judge) -> str:
+def _figure(picture: Judged, judge: JudgePicture) -> str:
     try:
         image = imaging.read(picture.path)
         verdict = judge(Decoded.whole(image))

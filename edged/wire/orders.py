@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from edged.core.errors import InvalidInput
 from edged.core.names import ByteOrder
-from edged.core.types import Ack, Order, Reason
+from edged.core.types import Ack, Reason, TriggerRequest
 from edged.wire.results import SIGN
 
 PART = re.compile(r"[A-Za-z0-9._:-]{1,40}")
 MOST_SEQUENCE = 2**32 - 1
 MOST_SECONDS = 3600.0
 MAX_BYTES = 1024
-"""A longer message is no order; nothing of it is parsed."""
+"""A longer message is no request; nothing of it is parsed."""
 STRUCT_PART = 32
 """Bytes of a part's name in a struct, without a terminator when it fills them."""
 _TRIGGER = "BBHII32s"
@@ -47,8 +47,8 @@ class Delivery(NamedTuple):
     rec: int | None
 
 
-def trigger(payload: bytes, byte_order: ByteOrder | None = None) -> Order:
-    """The order in a message; a byte order also allows the struct. Raises InvalidInput."""
+def trigger(payload: bytes, byte_order: ByteOrder | None = None) -> TriggerRequest:
+    """The request in a message; a byte order also allows the struct. Raises InvalidInput."""
     if byte_order is not None and len(payload) == TRIGGER_BYTES and payload[:1] == b"\x01":
         return _from_struct(payload, byte_order)
     value = _object(payload)
@@ -57,21 +57,21 @@ def trigger(payload: bytes, byte_order: ByteOrder | None = None) -> Order:
         raise InvalidInput('"part" must be 1 to 40 letters, digits, ".", "_", ":" or "-".')
     if byte_order is not None and len(part) > STRUCT_PART:
         raise InvalidInput(f'"part" may have {STRUCT_PART} characters at a station with structs.')
-    return Order(part, _number(sequence, "seq"), _seconds(value.get("dl_ms")))
+    return TriggerRequest(part, _number(sequence, "seq"), _seconds(value.get("dl_ms")))
 
 
-def trigger_struct(order: Order, byte_order: ByteOrder) -> bytes:
-    """The 44 bytes of an order: B version 1, B 0, H 0, I seq, I dl_ms (0 = none), 32s part."""
-    milliseconds = round((order.deadline or 0) * 1000)
-    part = order.part.encode()
-    return struct.pack(SIGN[byte_order] + _TRIGGER, 1, 0, 0, order.sequence, milliseconds, part)
+def trigger_struct(request: TriggerRequest, byte_order: ByteOrder) -> bytes:
+    """The 44 bytes of a request: B version 1, B 0, H 0, I seq, I dl_ms (0 = none), 32s part."""
+    milliseconds = round((request.deadline or 0) * 1000)
+    part = request.part.encode()
+    return struct.pack(SIGN[byte_order] + _TRIGGER, 1, 0, 0, request.sequence, milliseconds, part)
 
 
-def ack(order: Order, answer: Ack) -> bytes:
+def ack(request: TriggerRequest, answer: Ack) -> bytes:
     """`{"v":1,"seq":7,"part":"P-1","ack":1,"code":0}`; ack 0: missed, and code says why."""
     code = answer.reason.code if answer.reason is not None else 0
     return _dumps(
-        {"v": 1, "seq": order.sequence, "part": order.part, "ack": int(answer.accepted)}
+        {"v": 1, "seq": request.sequence, "part": request.part, "ack": int(answer.accepted)}
         | {"code": code}
     )
 
@@ -114,12 +114,12 @@ def delivery(payload: bytes) -> Delivery:
     )
 
 
-def _from_struct(payload: bytes, byte_order: ByteOrder) -> Order:
+def _from_struct(payload: bytes, byte_order: ByteOrder) -> TriggerRequest:
     _, _, _, sequence, milliseconds, raw = struct.unpack(SIGN[byte_order] + _TRIGGER, payload)
     part = raw.rstrip(b"\0").decode("ascii", "replace")
     if not PART.fullmatch(part):
         raise InvalidInput('the part must be 1 to 32 letters, digits, ".", "_", ":" or "-".')
-    return Order(part, sequence, _seconds(milliseconds or None))
+    return TriggerRequest(part, sequence, _seconds(milliseconds or None))
 
 
 def _object(payload: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.core.errors import BadImage, MissingDependency
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 from edged.core.types import Image, Inspection, NoVerdict, Reason, Verdict
 
 try:
@@ -138,8 +138,8 @@ def inspection(record: Inspection, position: int = 0, run: str = "") -> results_
         position=position,
         run=run,
         id=record.id,
-        camera=frame.source,
-        station=frame.source,
+        camera=frame.station,
+        station=frame.station,
         sequence=frame.sequence,
         name=_text(frame.name or ""),
         part=_text(frame.trigger.part) if frame.trigger else "",
@@ -194,7 +194,7 @@ def _verdict(verdict: Verdict) -> results_pb2.Verdict:
     )
 
 
-def inspection_from_record(entry: Entry, run: str = "") -> results_pb2.Inspection:
+def inspection_from_record(entry: JournalEntry, run: str = "") -> results_pb2.Inspection:
     """The same from the record that `wire.results.full` wrote, at its position in the journal.
 
     Records of older versions lack keys: what they say no word of stays empty, and `ok` and `code`

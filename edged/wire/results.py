@@ -20,7 +20,7 @@ from datetime import timezone
 from typing import Any
 
 from edged.core.names import ByteOrder
-from edged.core.types import Ack, Inspection, NoVerdict, Order, Reason, Trigger, Verdict
+from edged.core.types import Ack, Inspection, NoVerdict, Reason, Trigger, TriggerRequest, Verdict
 
 FLAT_BYTES = 240
 COMPLETED, PROCESSING, ABORTED, FAILED = 1, 2, 3, 4  # ResultState of OPC 40100-1
@@ -67,8 +67,8 @@ def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict
     record: dict[str, Any] = {
         "v": 1,
         "id": inspection.id,
-        "station": frame.source,
-        "camera": frame.camera or frame.source,
+        "station": frame.station,
+        "camera": frame.camera or frame.station,
         "seq": frame.sequence,
         "captured_at": frame.captured_at.astimezone(timezone.utc).isoformat(),
         "simulated": frame.simulated,
@@ -81,8 +81,8 @@ def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict
         record["name"] = frame.name
     if inspection.late_of:
         record["late_of"] = inspection.late_of
-    if (order := _order_of(inspection)) is not None:
-        record["part"] = order.part
+    if (request := _request_of(inspection)) is not None:
+        record["part"] = request.part
     if (trigger := frame.trigger) is not None:
         record["trigger"] = {"kind": trigger.kind, "part": trigger.part, "seq": trigger.sequence}
     if inspection.engine:
@@ -111,7 +111,7 @@ def full(inspection: Inspection, image: Mapping[str, Any] | None = None) -> dict
 
 def result_number(inspection: Inspection) -> int:
     """What a PLC knows the part by: the trigger's sequence, or the record's without one."""
-    trigger = _order_of(inspection)
+    trigger = _request_of(inspection)
     return trigger.sequence if trigger is not None else inspection.frame.sequence
 
 
@@ -124,7 +124,7 @@ def flat(inspection: Inspection) -> bytes:
     simulated; rec with a trigger: seq as in `full`.
     """
     frame, outcome = inspection.frame, inspection.outcome
-    trigger = _order_of(inspection)
+    trigger = _request_of(inspection)
     record: dict[str, Any] = {"v": 1, "seq": result_number(inspection)}
     if trigger is not None:
         record["part"] = trigger.part
@@ -149,7 +149,7 @@ def packed(inspection: Inspection, byte_order: ByteOrder) -> bytes:
     32s part, filled up with zeros. seq and t_ms are modulo 2^32.
     """
     frame, outcome = inspection.frame, inspection.outcome
-    trigger = _order_of(inspection)
+    trigger = _request_of(inspection)
     judged = outcome if isinstance(outcome, Verdict) else None
     return struct.pack(
         SIGN[byte_order] + PACKED,
@@ -182,15 +182,15 @@ def withhold(result: bytes, reason: Reason, byte_order: ByteOrder | None) -> byt
     return struct.pack(form, version, 0, reason.code, seq, FAILED, NOT_DECIDABLE, *rest)
 
 
-def packed_ack(order: Order, answer: Ack, byte_order: ByteOrder) -> bytes:
+def packed_ack(request: TriggerRequest, answer: Ack, byte_order: ByteOrder) -> bytes:
     """An ack in the same 64 bytes: st 2 = taken, 3 = missed, code says why; ok is 0."""
     code = answer.reason.code if answer.reason is not None else 0
     state = PROCESSING if answer.accepted else ABORTED
-    head = (1, 0, code, order.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
-    return struct.pack(SIGN[byte_order] + PACKED, *head, order.part.encode())
+    head = (1, 0, code, request.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
+    return struct.pack(SIGN[byte_order] + PACKED, *head, request.part.encode())
 
 
-def _order_of(inspection: Inspection) -> Trigger | None:
+def _request_of(inspection: Inspection) -> Trigger | None:
     """The trigger that somebody else gave; a station's own has no number that anybody knows."""
     trigger = inspection.frame.trigger
     return trigger if trigger is not None and trigger.kind in ("mqtt", "grpc") else None

@@ -49,7 +49,7 @@ Value: TypeAlias = "str | int | float | bool"
 Values: TypeAlias = Mapping[str, Value]
 
 
-class Outgoing(NamedTuple):
+class SparkplugMessage(NamedTuple):
     """One message to publish with QoS 0, not retained."""
 
     topic: str
@@ -88,7 +88,7 @@ class Node:
         payload.metrics.append(_bd_seq(bd_seq, now_ms))
         return bytes(payload.SerializeToString())
 
-    def birth(self, bd_seq: int, now_ms: int) -> Outgoing:
+    def birth(self, bd_seq: int, now_ms: int) -> SparkplugMessage:
         """NBIRTH: everything that the node itself will ever report; numbers begin again."""
         self._seq = 255  # so that the birth has 0
         rebirth = pb.Metric(name=REBIRTH, timestamp=now_ms, datatype=BOOLEAN, boolean_value=False)
@@ -97,7 +97,7 @@ class Node:
         metrics = [_bd_seq(bd_seq, now_ms), rebirth, version]
         return self._outgoing("NBIRTH", "", metrics, now_ms)
 
-    def device_birth(self, device: str, now_ms: int) -> Outgoing:
+    def device_birth(self, device: str, now_ms: int) -> SparkplugMessage:
         """DBIRTH: every metric of the device, with what was reported last, or null."""
         values, at_ms = self._last.get(device, ({}, now_ms))
         metrics = []
@@ -112,13 +112,13 @@ class Node:
             metrics.append(metric)
         return self._outgoing("DBIRTH", device, metrics, now_ms)
 
-    def device_death(self, device: str, now_ms: int) -> Outgoing:
+    def device_death(self, device: str, now_ms: int) -> SparkplugMessage:
         """DDEATH: nothing will come from the device until its next birth."""
         return self._outgoing("DDEATH", device, [], now_ms)
 
     def data(
         self, device: str, values: Values, at_ms: int, now_ms: int, historical: bool
-    ) -> Outgoing:
+    ) -> SparkplugMessage:
         """DDATA: one part. historical: it was inspected while the host was not listening."""
         metrics = []
         for name, datatype in DEVICE_METRICS:
@@ -131,11 +131,13 @@ class Node:
             self._last[device] = values, at_ms
         return self._outgoing("DDATA", device, metrics, now_ms)
 
-    def _outgoing(self, kind: str, device: str, metrics: list[pb.Metric], now_ms: int) -> Outgoing:
+    def _outgoing(
+        self, kind: str, device: str, metrics: list[pb.Metric], now_ms: int
+    ) -> SparkplugMessage:
         self._seq = (self._seq + 1) % 256
         payload = pb.Payload(timestamp=now_ms, seq=self._seq)
         payload.metrics.extend(metrics)
-        return Outgoing(self.topic(kind, device), bytes(payload.SerializeToString()))
+        return SparkplugMessage(self.topic(kind, device), bytes(payload.SerializeToString()))
 
 
 def values(inspection: Inspection) -> Values:

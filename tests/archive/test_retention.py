@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.archive.journal import JournalFile, Row
+from edged.archive.journal import JournalFile, JournalRow
 from edged.archive.pictures import PictureFiles, name_of
 from edged.archive.retention import ALL, NONE, REJECTS, TURN, Retention
 from edged.config import ArchiveConfig
@@ -37,7 +37,7 @@ class Shelf:
     def put(self, number: int, evaluation: int, age_days: float = 0.0) -> None:
         id, moment = f"p{number}", NOW - age_days * DAY
         size = self.files.write(name := name_of(id, moment), image_of(1, 8))
-        self.journal.append([Row(id, "s", number, moment, evaluation, "{}", name, size)])
+        self.journal.append([JournalRow(id, "s", number, moment, evaluation, "{}", name, size)])
 
     def kept(self) -> set[int]:
         return {int(name[1:-4]) for name in files(self.folder)}

@@ -11,10 +11,10 @@ from typing import get_args
 import pytest
 
 from edged.cli.main import main
-from edged.core.names import Engine
+from edged.core.names import EngineName
 from edged.core.protocols import Tuning
 from edged.engines import choose, tune
-from edged.engines.recipe import ENGINES, NAMES, Recipe, Wanted, tunings
+from edged.engines.recipe import ENGINES, NAMES, EngineCandidate, EngineRequest, tunings
 from edged.wire.spec import read_spec
 
 
@@ -48,7 +48,7 @@ def test_what_the_configuration_gives_is_not_measured_but_kept_to(
 ) -> None:
     spec = read_spec(model)
     for engine in ("onnxruntime", "openvino"):
-        (found,) = choose.recipes(model, spec, Wanted(engine, units=3, batch=2), tmp_path)
+        (found,) = choose.recipes(model, spec, EngineRequest(engine, units=3, batch=2), tmp_path)
         assert found.tuning is None
         loader = found()
         assert (loader.tuning.units, loader.tuning.batch) == (3, 2)
@@ -63,7 +63,7 @@ def test_an_engine_that_crashes_or_refuses_is_said_and_the_usual_is_kept(
     torn.mkdir()
     for name in ("spec.json", "model.onnx"):
         (torn / name).write_bytes((model / name).read_bytes()[: None if name[0] == "s" else 99])
-    recipe = Recipe("onnxruntime", torn, read_spec(model))
+    recipe = EngineCandidate("onnxruntime", torn, read_spec(model))
     assert tune.tuned(recipe, tmp_path) == recipe
     assert "engine onnxruntime is not tuned: " in caplog.text
     seconds, why = tune.tried(recipe)
@@ -71,13 +71,13 @@ def test_an_engine_that_crashes_or_refuses_is_said_and_the_usual_is_kept(
 
 
 def test_a_gpu_that_is_not_there_is_said_and_never_the_cpu_in_its_place(model: Path) -> None:
-    seconds, why = tune.tried(Recipe("onnxruntime-cuda", model, read_spec(model)))
+    seconds, why = tune.tried(EngineCandidate("onnxruntime-cuda", model, read_spec(model)))
     assert seconds == float("inf")
     assert why is not None and "CUDAExecutionProvider" in why
 
 
 def test_engines_have_one_list_of_names() -> None:
-    assert set(get_args(Engine)) == {"auto", *NAMES}
+    assert set(get_args(EngineName)) == {"auto", *NAMES}
 
 
 def test_the_daemon_loads_no_runtime_to_choose_one(model: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_daemon_loads_no_runtime_to_choose_one(model: Path, tmp_path: Path) 
 
 
 def test_every_engine_offers_its_usual_use_first(model: Path) -> None:
-    plain = Recipe("", model, read_spec(model))
+    plain = EngineCandidate("", model, read_spec(model))
     for engine in ENGINES:
         usual, *others = tunings(replace(plain, engine=engine))
         assert usual.units >= 1 and usual not in others
@@ -144,7 +144,7 @@ def test_check_names_an_engine_that_is_not_installed(
 def test_a_gpu_that_failed_once_is_asked_again_and_the_others_are_not(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = Recipe("auto", model, read_spec(model))
+    plain = EngineCandidate("auto", model, read_spec(model))
     have = {"onnxruntime": "1", "onnxruntime-cuda": "1"}
     assert tune.order(plain, have, tmp_path) == ["onnxruntime"]
     caplog.clear()

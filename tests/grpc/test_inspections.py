@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edged.core.protocols import Entry, Label
-from edged.core.types import Order, Reason
+from edged.core.protocols import JournalEntry, Label
+from edged.core.types import Reason, TriggerRequest
 from edged.grpc.inspections import CHUNK_BYTES, MAX_PICTURES
 from edged.grpc.results import SCAN
 from edged.wire.pb import results_pb2 as pb
@@ -67,10 +67,10 @@ def test_an_ok_is_given_when_it_is_on_disk_and_is_none_when_the_disk_does_not_an
         stations.hold = True
         call = stub.Inspect.future(order(sequence=4))
         assert wait_until(lambda: len(stations.futures) == 2)
-        made = stations.judged(Order("P-1", 4), 1)
+        made = stations.judged(TriggerRequest("P-1", 4), 1)
         stations.futures[1].set_result(made)
         for tell in journal.callbacks:
-            tell([Entry(1, full(made))])
+            tell([JournalEntry(1, full(made))])
         answer = call.result(10)
     assert (answer.id, answer.ok, answer.code) == (made.id, True, 0)
 
@@ -81,7 +81,7 @@ def test_the_calls_deadline_is_the_parts_and_none_leaves_the_stations(tmp_path: 
         stub.Inspect(order(), timeout=30)
         stub.Inspect(order(sequence=4))
         stub.Inspect(order(sequence=5), timeout=100_000)
-    deadlines = [o.deadline for o, _ in stations.orders]
+    deadlines = [o.deadline for o, _ in stations.requests]
     assert deadlines[0] is not None
     assert 0 < deadlines[0] <= 31  # gRPC rounds up on the wire
     assert deadlines[1:] == [None, None]
@@ -93,7 +93,7 @@ def test_a_part_that_was_not_judged_in_time_is_an_answer_and_never_ok(tmp_path: 
     with opened(tmp_path, stations) as (_, stub):
         call = stub.Inspect.future(order())
         assert wait_until(lambda: bool(stations.futures), 20)
-        stations.futures[0].set_result(stations.judged(Order("P-1", 3), 1, late=True))
+        stations.futures[0].set_result(stations.judged(TriggerRequest("P-1", 3), 1, late=True))
         answer = call.result(20)
     assert answer.no_verdict.reason == "timeout"
     assert (answer.ok, answer.code) == (False, 3)
@@ -129,7 +129,7 @@ def test_an_order_that_is_none_is_refused_before_the_station(
             stub.Inspect(order(**changes))
         with refused(grpc.StatusCode.NOT_FOUND, "stations: gate"):
             stub.Inspect(order(station="nowhere"))
-    assert stations.orders == []
+    assert stations.requests == []
 
 
 def test_what_this_box_does_not_have_is_unimplemented_and_says_which_section(
@@ -220,7 +220,7 @@ def test_pages_follow_each_other_until_there_is_no_more(tmp_path: Path, kept: bo
         else:
             stations = FakeStations()
             for number in range(7):
-                box.results.accept(stations.judged(Order("P", number), 1))
+                box.results.accept(stations.judged(TriggerRequest("P", number), 1))
         assert source.entries == []
         pages, since = [], 0
         while True:

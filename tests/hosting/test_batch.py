@@ -29,11 +29,11 @@ class Line:
 
     def waiting(self) -> list[tuple[str, int]]:
         jobs = self.batcher.take(99, 0.0)
-        return [(j.frame.source, j.frame.sequence) for j in jobs]
+        return [(j.frame.station, j.frame.sequence) for j in jobs]
 
     def reasons(self) -> list[tuple[str, int, Reason]]:
         return [
-            (a.frame.source, a.frame.sequence, a.outcome.reason)
+            (a.frame.station, a.frame.sequence, a.outcome.reason)
             for a in self.answers
             if isinstance(a.outcome, NoVerdict)
         ]

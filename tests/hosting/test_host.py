@@ -25,7 +25,7 @@ from edged.core.errors import (
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection, ModelSpec
 from edged.hosting.batch import Batcher
-from edged.hosting.host import IDLE_TICKS, Host, Hosting
+from edged.hosting.host import IDLE_TICKS, Host, HostingSpec
 from edged.hosting.units import FAILURES, UnitPool
 from edged.runtime.workers import Crew, Deadline
 from tests.support.broker import wait_until
@@ -290,7 +290,7 @@ def test_an_unknown_model_is_not_found_and_the_known_ones_are_named() -> None:
 
 def test_models_are_listed_by_name_whether_they_run_or_not() -> None:
     ears = Ears()
-    hostings = [Hosting(n, Path, lambda _: SPEC, lambda *_: [FakeLoader]) for n in "cab"]
+    hostings = [HostingSpec(n, Path, lambda _: SPEC, lambda *_: [FakeLoader]) for n in "cab"]
     host = Host(hostings, Crew(ears.worker_crashed), ears, Deadline())
     host.start("b")
     host.wait("b", PATIENCE)

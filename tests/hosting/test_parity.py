@@ -17,7 +17,7 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
 from edged.engines.onnxruntime import OnnxRuntimeLoader
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.hosting.parity import TOLERANCE, qualify
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.spec import GOLDEN, MODEL, SPEC, read_spec
@@ -57,7 +57,7 @@ def host(folder: Path) -> tuple[ModelStatus, str]:
     """Start the folder on a host; its status and message."""
     ears = Ears()
     recipes = lambda _, spec: [partial(OnnxRuntimeLoader, folder / MODEL, spec)]  # noqa: E731
-    hosting = Hosting("flange", lambda: folder, read_spec, recipes)
+    hosting = HostingSpec("flange", lambda: folder, read_spec, recipes)
     hosts = Host([hosting], Crew(ears.worker_crashed), ears, Deadline())
     hosts.start("flange")
     seen = hosts.wait("flange", PATIENCE)

@@ -14,10 +14,10 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
 from edged.engines import choose
-from edged.engines.recipe import Wanted
+from edged.engines.recipe import EngineRequest
 from edged.hosting.batch import Batcher
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.hosting.swap import hand_over
 from edged.hosting.units import UnitPool
 from edged.runtime.workers import Crew, Deadline
@@ -115,8 +115,10 @@ def test_jobs_sent_all_the_while_are_each_answered_once(model: Path, parts: Path
     """Real engines, ONNX Runtime and OpenVINO by turns, under three senders at full rate."""
     spec, ears = read_spec(model), Ears()
     picture = read(next((parts / "normal").iterdir()))
-    named = {n: choose.recipes(model, spec, Wanted(n, 1))[0] for n in ("onnxruntime", "openvino")}
-    hosting = Hosting(
+    named = {
+        n: choose.recipes(model, spec, EngineRequest(n, 1))[0] for n in ("onnxruntime", "openvino")
+    }
+    hosting = HostingSpec(
         "m", lambda: model, read_spec, lambda *_: [named["onnxruntime"]], units=1, queue=64
     )
     host = Host([hosting], Crew(ears.worker_crashed), ears, Deadline())

@@ -11,8 +11,8 @@ import pytest
 
 from edged.core.errors import InvalidInput, NotFound, WrongState
 from edged.core.stations import TRANSITIONS, WORDS, StationEvent, StationState, advance
-from edged.core.types import NoVerdict, Order, Reason
-from edged.line.clock import Conditions, Stations
+from edged.core.types import NoVerdict, Reason, TriggerRequest
+from edged.line.clock import Conditions, StationClock
 from edged.line.in_progress import Rules
 from tests.support.fakes import PATIENCE, FakeLoader, Line, Waiting
 from tests.support.step_camera import StepCamera
@@ -37,9 +37,9 @@ class Said(Waiting):
 
 
 class Place:
-    """One station `s1` of a real `Stations`, with the test's hand on its conditions."""
+    """One station `s1` of a real `StationClock`, with the test's hand on its conditions."""
 
-    def __init__(self, line: Line, stations: Stations, camera: StepCamera) -> None:
+    def __init__(self, line: Line, stations: StationClock, camera: StepCamera) -> None:
         self.line, self.stations, self.camera = line, stations, camera
         self.said = Said()
         self.trouble = ""
@@ -50,15 +50,17 @@ class Place:
         self.recipes.append(model)
         return model
 
-    def order(self, number: int, deadline: float | None = None) -> Any:
-        return self.stations.inspect("s1", Order("P", number, deadline), time.monotonic_ns())
+    def request(self, number: int, deadline: float | None = None) -> Any:
+        return self.stations.inspect(
+            "s1", TriggerRequest("P", number, deadline), time.monotonic_ns()
+        )
 
 
 @contextmanager
 def place(kind: str = "grpc", interval: float = 0.0, **rules: Any) -> Iterator[Place]:
     with Line(FakeLoader()) as line:
         line.start()
-        stations = Stations(line.crew, line.ears)
+        stations = StationClock(line.crew, line.ears)
         made = Place(line, stations, StepCamera())
         station = line.station(
             Rules("s1", "cam", kind, 10**10, **rules),  # type: ignore[arg-type]
@@ -87,21 +89,21 @@ def test_the_table_has_no_way_into_work_past_ready_and_every_state_has_a_word() 
 def test_somebody_who_asks_gets_the_one_inspection_of_the_order() -> None:
     with place() as made:
         made.said.wait("ready", 0)
-        found = made.order(1).result(PATIENCE)
+        found = made.request(1).result(PATIENCE)
         assert found.passed
         with pytest.raises(WrongState, match="came before"):
-            made.order(1)
+            made.request(1)
         with pytest.raises(NotFound, match="no triggers by mqtt"):
-            made.stations.trigger("s1", Order("P", 2), 1)
+            made.stations.trigger("s1", TriggerRequest("P", 2), 1)
         with pytest.raises(NotFound, match=r"No station is called 'x' here \(stations: s1\)"):
-            made.stations.inspect("x", Order("P", 2), 1)
+            made.stations.inspect("x", TriggerRequest("P", 2), 1)
 
 
 def test_the_clock_answers_a_deadline_by_itself() -> None:
     with place() as made:
         made.said.wait("ready", 0)
         made.camera.stall()
-        found = made.order(1, deadline=0.05).result(PATIENCE)
+        found = made.request(1, deadline=0.05).result(PATIENCE)
         assert isinstance(found.outcome, NoVerdict)
         assert found.outcome.reason in (Reason.TIMEOUT, Reason.STALE_FRAME)
 
@@ -132,10 +134,10 @@ def test_what_a_station_lacks_is_its_state_and_its_reason() -> None:
         made.hosted, made.trouble = True, "the disk is full"
         made.said.wait("error", Reason.NO_RECORD.code)
         with pytest.raises(WrongState, match="the disk is full"):
-            made.order(1)
+            made.request(1)
         made.trouble = ""
         made.said.wait("ready", 0)
-        assert made.order(2).result(PATIENCE).passed
+        assert made.request(2).result(PATIENCE).passed
         made.camera.lose()
         made.said.wait("error", Reason.CAMERA_LOST.code)
         assert made.said.all[-1][1] is S.ERROR
@@ -146,7 +148,7 @@ def test_commands_stop_start_and_change_the_recipe() -> None:
         made.said.wait("ready", 0)
         assert made.stations.command("s1", "stop") == "Station s1 stops."
         made.said.wait("halted", Reason.HALTED.code)
-        found = made.order(1).result(PATIENCE)
+        found = made.request(1).result(PATIENCE)
         assert isinstance(found.outcome, NoVerdict)
         assert found.outcome.reason is Reason.HALTED
         made.stations.command("s1", "start")
@@ -162,7 +164,7 @@ def test_after_the_answer_to_stop_nothing_is_taken_any_more() -> None:
         made.said.wait("ready", 0)
         for number in range(1, 6):
             made.stations.command("s1", "stop")
-            found = made.order(number).result(PATIENCE)
+            found = made.request(number).result(PATIENCE)
             assert isinstance(found.outcome, NoVerdict)
 
 
@@ -176,7 +178,7 @@ def test_a_station_says_busy_while_no_further_trigger_fits() -> None:
     with place(waiting=1) as made:
         made.said.wait("ready", 0)
         made.camera.stall()
-        made.order(1)
+        made.request(1)
         made.said.wait("busy", 0)
 
 
@@ -184,7 +186,7 @@ def test_a_stop_answers_whoever_still_waits() -> None:
     with place() as made:
         made.said.wait("ready", 0)
         made.camera.stall()
-        waiting = made.order(1)
+        waiting = made.request(1)
         made.stations.close()
         found = waiting.result(PATIENCE)
         assert isinstance(found.outcome, NoVerdict)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from edged.config import Config, MqttConfig, RestConfig, SimulatedCamera
+from edged.config import Config, MqttConfig, RestConfig, SimulatedCameraConfig
 from edged.core.errors import BadImage, Busy, WrongState
 from edged.core.types import Inspection
 from edged.daemon.app import App
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.line.judge import Follower
 from edged.runtime.workers import Crew, Deadline
 from edged.store.catalog import Catalog, Scope
@@ -62,7 +62,7 @@ def test_new_versions_take_over_under_a_running_camera_and_no_part_is_lost(
 ) -> None:
     state, port = tmp_path / "state", free_port()
     prepare(state, model)
-    camera = SimulatedCamera(
+    camera = SimulatedCameraConfig(
         kind="simulated", name="cam", project=ARN, width=WIDTH, height=HEIGHT, rate=15
     )
     with Mosquitto() as broker, Subscriber(broker.port, "edged/cam/full") as heard:
@@ -110,8 +110,8 @@ class Versions:
         self.follower = Follower(self.host, "p/")
         self.answered: list[Inspection] = []
 
-    def _hosting(self, name: str) -> Hosting:
-        return Hosting(
+    def _hosting(self, name: str) -> HostingSpec:
+        return HostingSpec(
             name, Path, lambda _: SPEC, lambda *_: [lambda: self.loaders[name]], 1, queue=1
         )
 
@@ -160,7 +160,7 @@ def test_a_version_trained_on_another_size_does_not_take_over(
     large = replace(SPEC, image_size=(999, 999))
     loader = versions.loaders["p/2"]
     versions.host.remove("p/2")
-    versions.host.add(Hosting("p/2", Path, lambda _: large, lambda *_: [lambda: loader], 1))
+    versions.host.add(HostingSpec("p/2", Path, lambda _: large, lambda *_: [lambda: loader], 1))
     versions.start("p/2")
     for number in range(1, 4):
         versions.ask()

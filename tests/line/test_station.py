@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from edged.core.types import Ack, Inspection, NoVerdict, Order, Picture, Reason
+from edged.core.types import Ack, Inspection, NoVerdict, Picture, Reason, TriggerRequest
 from edged.line.in_progress import Rules
 from edged.line.station import Station
 from edged.runtime.workers import Worker
@@ -30,8 +30,8 @@ def station(
     yield made
 
 
-def order(made: Station, number: int, deadline: float | None = None, part: str = "P") -> Ack:
-    return made.order(Order(part, number, deadline), time.monotonic_ns(), "mqtt")
+def request(made: Station, number: int, deadline: float | None = None, part: str = "P") -> Ack:
+    return made.request(TriggerRequest(part, number, deadline), time.monotonic_ns(), "mqtt")
 
 
 def shot(at_ns: int = 0, level: int = 0) -> Picture:
@@ -55,7 +55,7 @@ def reasons(line: Line) -> list[Reason | None]:
 def test_an_order_gets_the_first_picture_taken_after_it(line: Line) -> None:
     with station(line) as made:
         before = shot()
-        assert order(made, 7) == Ack()
+        assert request(made, 7) == Ack()
         deliver(made, before)
         deliver(made, shot(level=10))
         line.records.wait(1)
@@ -72,22 +72,22 @@ def test_an_order_gets_the_first_picture_taken_after_it(line: Line) -> None:
 
 def test_an_order_that_came_before_is_not_inspected_again(line: Line) -> None:
     with station(line) as made:
-        order(made, 7)
+        request(made, 7)
         deliver(made)
         line.records.wait(1)
-        again = order(made, 7)
+        again = request(made, 7)
         assert again.accepted
         assert again.reason is Reason.DUPLICATE
-        assert made.in_hand == 0
-        assert order(made, 7, part="Q") == Ack()
+        assert made.in_progress == 0
+        assert request(made, 7, part="Q") == Ack()
 
 
 def test_the_next_order_ends_one_that_has_no_picture_and_the_picture_is_the_nexts(
     line: Line,
 ) -> None:
     with station(line) as made:
-        order(made, 1)
-        order(made, 2)
+        request(made, 1)
+        request(made, 2)
         made.expire(time.monotonic_ns())
         deliver(made)
         line.records.wait(2)
@@ -99,9 +99,9 @@ def test_also_a_trigger_that_is_missed_keeps_its_part_s_picture_from_the_one_bef
     line: Line,
 ) -> None:
     with station(line) as made:
-        order(made, 1)  # waits for its picture
+        request(made, 1)  # waits for its picture
         made.refusal = Reason.MODEL_MISSING, "none is hosted"
-        assert order(made, 2).reason is Reason.MODEL_MISSING
+        assert request(made, 2).reason is Reason.MODEL_MISSING
         made.refusal = None
         deliver(made)  # shows part 2
         made.expire(time.monotonic_ns())
@@ -112,10 +112,10 @@ def test_also_a_trigger_that_is_missed_keeps_its_part_s_picture_from_the_one_bef
 @pytest.mark.parametrize("how", ["no_record", "unreadable"])
 def test_a_trigger_without_an_inspection_ends_the_order_that_waits(line: Line, how: str) -> None:
     with station(line) as made:
-        order(made, 1)
+        request(made, 1)
         if how == "no_record":
             made.refusal = Reason.NO_RECORD, "the disk is full"
-            order(made, 2)
+            request(made, 2)
         else:
             made.spoil()
         deliver(made)
@@ -127,9 +127,9 @@ def test_a_trigger_without_an_inspection_ends_the_order_that_waits(line: Line, h
 def test_an_order_missed_for_want_of_a_record_may_be_given_again(line: Line) -> None:
     with station(line) as made:
         made.refusal = Reason.NO_RECORD, "the disk is full"
-        assert order(made, 7).reason is Reason.NO_RECORD
+        assert request(made, 7).reason is Reason.NO_RECORD
         made.refusal = None
-        assert order(made, 7) == Ack()
+        assert request(made, 7) == Ack()
         deliver(made)
         line.records.wait(1)
     assert reasons(line) == [None]
@@ -137,7 +137,7 @@ def test_an_order_missed_for_want_of_a_record_may_be_given_again(line: Line) -> 
 
 def test_a_picture_past_the_window_is_refused_even_while_the_clock_is_late(line: Line) -> None:
     with station(line, window_ns=50 * MS) as made:
-        order(made, 1)
+        request(made, 1)
         deliver(made, shot(time.monotonic_ns() + 300 * MS))
         made.expire(time.monotonic_ns() + 300 * MS)
         line.records.wait(1)
@@ -147,7 +147,7 @@ def test_a_picture_past_the_window_is_refused_even_while_the_clock_is_late(line:
 def test_while_edged_stops_a_trigger_draws_no_number(line: Line) -> None:
     with station(line) as made:
         made.close()
-        assert order(made, 1).reason is Reason.SHUTDOWN
+        assert request(made, 1).reason is Reason.SHUTDOWN
         made.expire(time.monotonic_ns())
         assert line.records.all == []
         assert line.next_sequence("s1") == 1
@@ -158,7 +158,7 @@ def test_what_a_stuck_unit_has_is_answered_at_the_end_and_its_caller_told() -> N
     told: list[Inspection] = []
     with Line(loader) as line, station(line, kind="grpc") as made:
         line.start()
-        made.order(Order("P", 1), time.monotonic_ns(), "grpc", told.append)
+        made.request(TriggerRequest("P", 1), time.monotonic_ns(), "grpc", told.append)
         deliver(made)
         made.close()
         made.abandon()
@@ -172,10 +172,10 @@ def test_what_a_stuck_unit_has_is_answered_at_the_end_and_its_caller_told() -> N
 def test_a_camera_that_gives_nothing_or_only_old_pictures_is_told_apart(line: Line) -> None:
     with station(line) as made:
         old = shot()
-        order(made, 1, deadline=0.001)
+        request(made, 1, deadline=0.001)
         deliver(made, old)
         made.expire(time.monotonic_ns() + 10**9)
-        order(made, 2, deadline=1.0)
+        request(made, 2, deadline=1.0)
         made.expire(time.monotonic_ns() + 10**9)
         line.records.wait(2)
     assert reasons(line) == [Reason.STALE_FRAME, Reason.TIMEOUT]
@@ -183,7 +183,7 @@ def test_a_camera_that_gives_nothing_or_only_old_pictures_is_told_apart(line: Li
 
 def test_a_picture_must_be_taken_in_the_window_of_its_trigger(line: Line) -> None:
     with station(line, window_ns=50 * MS) as made:
-        order(made, 1)
+        request(made, 1)
         due = made.expire(time.monotonic_ns())
         assert due <= time.monotonic_ns() + 50 * MS
         made.expire(due)
@@ -197,7 +197,7 @@ def test_the_deadline_is_answered_when_it_comes_and_the_verdict_after_it_is_a_la
     woken = threading.Event()
     with Line(loader) as line, station(line, woken.set) as made:
         line.start()
-        order(made, 1, deadline=30.0)
+        request(made, 1, deadline=30.0)
         deliver(made)
         loader.entered.acquire()
         made.expire(time.monotonic_ns() + 30 * 10**9)
@@ -227,7 +227,7 @@ def test_an_order_that_cannot_be_taken_is_missed_at_once_and_has_its_inspection(
 ) -> None:
     with station(line) as made:
         made.refusal = refusal
-        assert order(made, 1).reason is reason
+        assert request(made, 1).reason is reason
         made.expire(time.monotonic_ns())
         line.records.wait(1)
     assert reasons(line) == [reason]
@@ -235,9 +235,9 @@ def test_an_order_that_cannot_be_taken_is_missed_at_once_and_has_its_inspection(
 
 def test_a_lost_camera_ends_the_order_that_waits_and_misses_the_next(line: Line) -> None:
     with station(line) as made:
-        order(made, 1)
+        request(made, 1)
         made.camera(False, "unplugged")
-        assert not order(made, 2).accepted
+        assert not request(made, 2).accepted
         made.expire(time.monotonic_ns())
         line.records.wait(2)
     assert reasons(line) == [Reason.CAMERA_LOST, Reason.CAMERA_LOST]
@@ -248,9 +248,9 @@ def test_more_orders_than_places_are_missed_as_overload() -> None:
     with Line(loader) as line, station(line, waiting=2) as made:
         line.start()
         for number in (1, 2):
-            assert order(made, number).accepted
+            assert request(made, number).accepted
             deliver(made)
-        assert order(made, 3).reason is Reason.OVERLOAD
+        assert request(made, 3).reason is Reason.OVERLOAD
         made.expire(time.monotonic_ns())
         loader.gate.set()
         line.records.wait(3)
@@ -260,11 +260,11 @@ def test_more_orders_than_places_are_missed_as_overload() -> None:
 def test_an_order_whose_record_cannot_be_kept_is_missed_and_leaves_nothing(line: Line) -> None:
     with station(line) as made:
         made.refusal = Reason.NO_RECORD, "the disk is full"
-        answer = order(made, 1)
+        answer = request(made, 1)
         assert answer == Ack(Reason.NO_RECORD, "the disk is full")
         made.expire(time.monotonic_ns())
         made.refusal = None
-        assert order(made, 2) == Ack()
+        assert request(made, 2) == Ack()
         deliver(made)
         line.records.wait(1)
     assert reasons(line) == [None]
@@ -273,10 +273,10 @@ def test_an_order_whose_record_cannot_be_kept_is_missed_and_leaves_nothing(line:
 def test_somebody_who_waits_is_told_of_the_one_inspection(line: Line) -> None:
     told: list[Inspection] = []
     with station(line, kind="grpc") as made:
-        made.order(Order("P", 1), time.monotonic_ns(), "grpc", told.append)
+        made.request(TriggerRequest("P", 1), time.monotonic_ns(), "grpc", told.append)
         deliver(made)
         line.records.wait(1)
-        made.order(Order("P", 2), time.monotonic_ns(), "grpc", told.append)
+        made.request(TriggerRequest("P", 2), time.monotonic_ns(), "grpc", told.append)
         made.close()
         made.expire(time.monotonic_ns())
         line.records.wait(2)
@@ -287,7 +287,7 @@ def test_somebody_who_waits_is_told_of_the_one_inspection(line: Line) -> None:
 def test_results_that_the_plc_does_not_confirm_overrun_and_are_counted(line: Line) -> None:
     with station(line, confirm=True, results=2) as made:
         for number in range(1, 5):
-            order(made, number)
+            request(made, number)
             deliver(made)
             line.records.wait(number)
         assert line.ears.overruns == 2

@@ -23,7 +23,8 @@ from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, NoVerdict, Reason, Timing, Trigger, Verdict
 from edged.mqtt.outgoing import EXPIRY_SECONDS
 from edged.mqtt.sink import MqttSink
-from edged.outbox.store import Outbox, Row
+from edged.outbox.records import OutboxRow
+from edged.outbox.store import Outbox
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.results import FLAT_BYTES
 from tests.support.broker import Mosquitto, Received, Subscriber
@@ -121,7 +122,7 @@ def publishing(
         sink.close()
 
 
-def on_disk(outbox: Path) -> list[Row]:
+def on_disk(outbox: Path) -> list[OutboxRow]:
     store = Outbox(outbox)
     store.open()
     rows = store.pending(0, 1_000_000)

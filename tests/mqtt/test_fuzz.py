@@ -9,10 +9,10 @@ import resource
 import time
 from pathlib import Path
 
-from edged.core.types import Ack, Inspection, Order, Reason
+from edged.core.types import Ack, Inspection, Reason, TriggerRequest
 from edged.mqtt.connection import Arrival
-from edged.mqtt.incoming import Inlet
-from edged.mqtt.topics import Lane
+from edged.mqtt.incoming import Incoming
+from edged.mqtt.topics import StationTopics
 from edged.wire import orders
 from tests.mqtt.test_trigger import box
 from tests.support.broker import Mosquitto
@@ -26,7 +26,7 @@ SEEDS = (
     b'{"rec":7}',
     b'{"cmd":"start","id":"1"}',
     b'{"cmd":"recipe","model":"m"}',
-    orders.trigger_struct(Order("P-1", 7, 0.2), "little"),
+    orders.trigger_struct(TriggerRequest("P-1", 7, 0.2), "little"),
 )
 ODD = (b"\0", b"\xff", b'"', b"\\", b"{", b"}", b"[", b"1e999", b"-1", b"null", b"NaN", b"\xc3\xa9")
 
@@ -35,15 +35,15 @@ class Orders:
     """FAKE stations: keep what gets through to them."""
 
     def __init__(self) -> None:
-        self.taken: list[Order] = []
+        self.taken: list[TriggerRequest] = []
 
-    def trigger(self, station: str, order: Order | None, received_ns: int) -> Ack:
-        if order is None:
+    def trigger(self, station: str, request: TriggerRequest | None, received_ns: int) -> Ack:
+        if request is None:
             return Ack(Reason.BAD_TRIGGER)
-        self.taken.append(order)
+        self.taken.append(request)
         return Ack()
 
-    def inspect(self, station: str, order: Order, received_ns: int) -> Inspection:
+    def inspect(self, station: str, request: TriggerRequest, received_ns: int) -> Inspection:
         raise AssertionError("not by MQTT")
 
     def delivered(self, station: str, sequence: int) -> None:
@@ -76,17 +76,22 @@ def malformed(dice: random.Random) -> bytes:
 
 def test_20000_malformed_messages_are_each_answered_by_rule_and_nothing_grows() -> None:
     stations, ears, dice = Orders(), Ears(), random.Random(3)
-    lanes = [Lane("json", "e/json", 1, triggered=True), Lane("bin", "e/bin", 0, 8, "little", True)]
-    inlet = Inlet(lanes, stations, ears, commands=True)  # type: ignore[arg-type]
-    topics = [*inlet.topics, "e/unknown", ""]
+    topics = [
+        StationTopics("json", "e/json", 1, triggered=True),
+        StationTopics("bin", "e/bin", 0, 8, "little", True),
+    ]
+    incoming = Incoming(topics, stations, ears, commands=True)  # type: ignore[arg-type]
+    names = [*incoming.topics, "e/unknown", ""]
     before = 0
     for number in range(COUNT):
         if number == COUNT // 4:
             gc.collect()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        payload, topic = malformed(dice), dice.choice(topics)
+        payload, topic = malformed(dice), dice.choice(names)
         known = len(stations.taken)
-        answers = inlet.handle(Arrival(topic, payload, dice.random() < 0.02, time.monotonic_ns()))
+        answers = incoming.handle(
+            Arrival(topic, payload, dice.random() < 0.02, time.monotonic_ns())
+        )
         assert len(answers) <= 1
         if topic.endswith("/cmd") and answers:
             assert json.loads(answers[0].payload)["ok"] in (0, 1)
@@ -97,8 +102,8 @@ def test_20000_malformed_messages_are_each_answered_by_rule_and_nothing_grows() 
             assert len(answers[0].payload) <= 240
         elif not topic.endswith("/trigger"):
             assert answers == []
-    assert all(orders.PART.fullmatch(order.part) for order in stations.taken)
-    assert all(0 <= order.sequence <= orders.MOST_SEQUENCE for order in stations.taken)
+    assert all(orders.PART.fullmatch(request.part) for request in stations.taken)
+    assert all(0 <= request.sequence <= orders.MOST_SEQUENCE for request in stations.taken)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 8 * 1024, f"{grown} KiB more"
 

@@ -12,8 +12,8 @@ import pytest
 from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.mqtt.outgoing import Courier
-from edged.outbox.send_order import Replay
+from edged.mqtt.outgoing import Outgoing
+from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
 from edged.outbox.writer import Message
 from edged.wire import results
@@ -55,10 +55,10 @@ def told() -> Counts:
 
 
 @pytest.fixture
-def courier(tmp_path: Path, told: Counts) -> Courier:
+def outgoing(tmp_path: Path, told: Counts) -> Outgoing:
     outbox = Outbox(tmp_path / "o.sqlite")
     outbox.open()
-    return Courier("edged", Replay(outbox), told, "mqtt")
+    return Outgoing("edged", SendOrder(outbox), told, "mqtt")
 
 
 def message(number: int, deadline_ns: int = 0, qos: int = 1, limit: int = 8) -> Message:
@@ -87,20 +87,20 @@ def said(payload: bytes) -> tuple[int, int, int, int]:
 
 
 def test_an_ok_whose_deadline_came_on_the_way_is_sent_as_timeout_and_counted(
-    courier: Courier, told: Counts
+    outgoing: Outgoing, told: Counts
 ) -> None:
     link, now = Link(), time.monotonic()
     late = time.monotonic_ns() - 1
-    courier.results([message(1, late), message(2, late + 10**12)], link, now)
+    outgoing.results([message(1, late), message(2, late + 10**12)], link, now)
     timeout = Reason.TIMEOUT.code
     assert [said(payload) for _, payload, _ in link.sent] == [(1, 0, 4, timeout), (2, 1, 1, 0)]
     assert told.missed == 1
     assert told.dropped == []
 
 
-def test_an_ok_without_its_record_on_disk_leaves_as_none(courier: Courier) -> None:
+def test_an_ok_without_its_record_on_disk_leaves_as_none(outgoing: Outgoing) -> None:
     link = Link()
-    courier.results([message(1)], link, time.monotonic(), safe=False)
+    outgoing.results([message(1)], link, time.monotonic(), safe=False)
     assert said(link.sent[0][1]) == (1, 0, 4, Reason.NO_RECORD.code)
 
 
@@ -114,15 +114,15 @@ def test_the_record_of_a_withheld_ok_says_the_same_as_its_result(reason: Reason)
 
 
 def test_no_more_results_are_out_than_the_window_and_the_newest_stay(
-    courier: Courier, told: Counts
+    outgoing: Outgoing, told: Counts
 ) -> None:
     link, now = Link(window=2), time.monotonic()
-    courier.results([message(n, limit=3) for n in range(1, 11)], link, now)
+    outgoing.results([message(n, limit=3) for n in range(1, 11)], link, now)
     assert [payload for _, payload, _ in link.sent] == [flat(1), flat(2)]
     assert told.overruns == 5
-    courier.answered(1, 0, "", now)
-    courier.answered(2, 0, "", now)
-    courier.results([], link, now)
+    outgoing.answered(1, 0, "", now)
+    outgoing.answered(2, 0, "", now)
+    outgoing.results([], link, now)
     assert [payload for _, payload, _ in link.sent[2:]] == [flat(8), flat(9)]
 
 
@@ -137,33 +137,33 @@ def test_a_withheld_struct_keeps_its_part_and_number(byte_order: ByteOrder) -> N
 
 
 def test_a_result_that_could_not_leave_for_two_seconds_never_does(
-    courier: Courier, told: Counts
+    outgoing: Outgoing, told: Counts
 ) -> None:
     link, now = Link(), time.monotonic()
     link.blocked = True
-    courier.results([message(1)], link, now)
+    outgoing.results([message(1)], link, now)
     link.blocked = False
-    courier.results([], link, now + 2.1)
+    outgoing.results([], link, now + 2.1)
     assert link.sent == []
     assert told.dropped == ["late"]
 
 
 def test_a_broker_that_acknowledges_nothing_is_stuck_even_while_qos_0_flows(
-    courier: Courier,
+    outgoing: Outgoing,
 ) -> None:
     link, now = Link(), 1000.0
-    courier.connected(now)
-    courier.states({"edged/state": {"st": "ready"}}, link, now)
+    outgoing.connected(now)
+    outgoing.states({"edged/state": {"st": "ready"}}, link, now)
     for second in range(40):
-        courier.results([message(second, qos=0)], link, now + second)
-        courier.answered(len(link.sent), 0, "", now + second)  # written, no more
-    assert courier.stuck(now + 40)
-    courier.answered(1, 0, "", now + 40)
-    assert not courier.stuck(now + 41)
+        outgoing.results([message(second, qos=0)], link, now + second)
+        outgoing.answered(len(link.sent), 0, "", now + second)  # written, no more
+    assert outgoing.stuck(now + 40)
+    outgoing.answered(1, 0, "", now + 40)
+    assert not outgoing.stuck(now + 41)
 
 
-def test_expiry_is_what_is_left_of_the_deadline(courier: Courier) -> None:
+def test_expiry_is_what_is_left_of_the_deadline(outgoing: Outgoing) -> None:
     link = Link()
     soon = time.monotonic_ns() + 3 * 10**9
-    courier.results([message(1, soon), message(2)], link, time.monotonic())
+    outgoing.results([message(1, soon), message(2)], link, time.monotonic())
     assert [expires for _, _, expires in link.sent] == [3, 10]

@@ -339,8 +339,8 @@ def test_the_newest_of_an_outage_are_sent_as_history_after_the_births(tmp_path: 
             wait(host, "DDATA", 10)
     seen = [m for m in heard(host) if m.kind == "DDATA"]
     index = next(m.alias for m in wait(host, "DBIRTH")[0].payload.metrics if "Seq" in m.name)
-    order = [x.long_value for m in seen for x in m.payload.metrics if x.alias == index]
-    assert order == list(range(21, 31))
+    request = [x.long_value for m in seen for x in m.payload.metrics if x.alias == index]
+    assert request == list(range(21, 31))
     assert all(x.is_historical for m in seen for x in m.payload.metrics)
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from edged.config import MqttConfig, StationConfig
 from edged.core.errors import InvalidInput
-from edged.core.types import Inspection, NoVerdict, Order, Reason
-from edged.line.clock import Conditions, Stations
+from edged.core.types import Inspection, NoVerdict, Reason, TriggerRequest
+from edged.line.clock import Conditions, StationClock
 from edged.line.in_progress import Rules
 from edged.line.publish import Publisher
 from edged.line.station import Station
@@ -32,7 +32,9 @@ from tests.support.step_camera import StepCamera
 class Box:
     """A daemon's line of one triggered station `s1`, without the daemon."""
 
-    def __init__(self, line: Line, sink: MqttSink, stations: Stations, camera: StepCamera) -> None:
+    def __init__(
+        self, line: Line, sink: MqttSink, stations: StationClock, camera: StepCamera
+    ) -> None:
         self.line, self.sink, self.stations, self.camera = line, sink, stations, camera
 
 
@@ -45,7 +47,7 @@ def box(folder: Path, port: int, loader: FakeLoader | None = None, **given: Any)
     broker = MqttConfig(port=port, **mqtt)
     with ExitStack() as stack:
         line = stack.enter_context(Line(loader or FakeLoader()))
-        stations = Stations(line.crew, line.ears)
+        stations = StationClock(line.crew, line.ears)
         sink = MqttSink(broker, folder / "outbox.sqlite", line.crew, line.ears, line.deadline)
         sink.serve([config], stations)
         publisher = Publisher([sink, line.records], line.ears)
@@ -135,14 +137,14 @@ def test_a_deadline_is_answered_with_timeout_and_never_with_the_late_verdict(
 
 
 def test_a_station_that_talks_in_structs_takes_and_gives_64_bytes(tmp_path: Path) -> None:
-    order = Order("P-1", 9, 5.0)
+    request = TriggerRequest("P-1", 9, 5.0)
     with (
         Mosquitto() as broker,
         Plc(broker.port, "edged/s1") as plc,
         box(tmp_path, broker.port, payload="struct", byte_order="big"),
     ):
         plc.wait_state("ready")
-        plc.send("trigger", orders.trigger_struct(order, "big"))
+        plc.send("trigger", orders.trigger_struct(request, "big"))
         (ack,) = plc.wait("ack", 1)
         (result,) = plc.wait("result", 1)
     assert len(ack) == len(result) == 64

@@ -15,8 +15,8 @@ from edged.core.errors import SinkError
 from edged.core.observer import Observer
 from edged.daemon.metrics import Metrics
 from edged.outbox.bounds import Bounds
-from edged.outbox.records import Record, Row
-from edged.outbox.send_order import Replay
+from edged.outbox.records import OutboxRow, Record
+from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
 from edged.outbox.writer import QUEUE, Inbox, Message, Writer
 
@@ -31,141 +31,141 @@ def records(first: int, last: int, topic: str = "a") -> list[Record]:
     return [Record(topic, b"%d" % n, n) for n in range(first, last + 1)]
 
 
-def sent(replay: Replay, now: float, take: bool = True) -> list[Row]:
+def sent(send_order: SendOrder, now: float, take: bool = True) -> list[OutboxRow]:
     """What goes at this moment; the far end takes it at once."""
     rows = []
-    while (row := replay.next(now)) is not None:
+    while (row := send_order.next(now)) is not None:
         rows.append(row)
         if take:
-            replay.taken(row, now)
+            send_order.taken(row, now)
     return rows
 
 
-def numbers(rows: list[Row]) -> list[int]:
+def numbers(rows: list[OutboxRow]) -> list[int]:
     return [int(row.payload) for row in rows]
 
 
 def test_a_backlog_goes_at_its_pace_and_fresh_records_behind_it_in_order(tmp_path: Path) -> None:
-    replay = Replay(opened(tmp_path / "o.sqlite"), rate=100)
-    replay.store(records(1, 300))
-    replay.restart()
-    order, seconds = numbers(sent(replay, 0.0)), 0.0
+    send_order = SendOrder(opened(tmp_path / "o.sqlite"), rate=100)
+    send_order.store(records(1, 300))
+    send_order.restart()
+    order, seconds = numbers(sent(send_order, 0.0)), 0.0
     assert order == list(range(1, 11)), "the first tenth of a second"
-    assert 0.0 < replay.due() <= 0.011
+    assert 0.0 < send_order.due() <= 0.011
     fresh = 300
     while order[-1] < fresh:
         seconds += 0.1
-        replay.store(records(fresh + 1, fresh + 5))  # the line makes 50 a second
+        send_order.store(records(fresh + 1, fresh + 5))  # the line makes 50 a second
         fresh += 5
-        order += numbers(sent(replay, seconds))
+        order += numbers(sent(send_order, seconds))
     assert order == list(range(1, fresh + 1))
     assert 2.8 <= seconds <= 3.1, "100 a second on top of what the line makes"
 
 
 def test_the_stream_as_such_has_no_pace(tmp_path: Path) -> None:
-    replay = Replay(opened(tmp_path / "o.sqlite"), rate=1)
-    replay.restart()
-    assert sent(replay, 0.0) == []
+    send_order = SendOrder(opened(tmp_path / "o.sqlite"), rate=1)
+    send_order.restart()
+    assert sent(send_order, 0.0) == []
     for first in range(1, 2000, 100):
-        replay.store(records(first, first + 99))
-        assert numbers(sent(replay, 0.0)) == list(range(first, first + 100))
+        send_order.store(records(first, first + 99))
+        assert numbers(sent(send_order, 0.0)) == list(range(first, first + 100))
 
 
 def test_records_passed_over_on_hold_do_not_save_up_a_flood(tmp_path: Path) -> None:
-    replay = Replay(opened(tmp_path / "o.sqlite"), rate=100)
-    replay.restart()
-    replay.store(records(1, 1))
-    (row,) = sent(replay, 0.0, take=False)
-    replay.refused(row, 5.0)
+    send_order = SendOrder(opened(tmp_path / "o.sqlite"), rate=100)
+    send_order.restart()
+    send_order.store(records(1, 1))
+    (row,) = sent(send_order, 0.0, take=False)
+    send_order.refused(row, 5.0)
     for n in range(2, 502):
-        replay.store(records(n, n))
-        assert sent(replay, 0.0) == []
-    burst = sent(replay, 5.0)
+        send_order.store(records(n, n))
+        assert sent(send_order, 0.0) == []
+    burst = sent(send_order, 5.0)
     assert numbers(burst) == list(range(1, len(burst) + 1))
     assert len(burst) <= 12
 
 
 def test_a_rate_of_0_is_no_limit(tmp_path: Path) -> None:
-    replay = Replay(opened(tmp_path / "o.sqlite"), rate=0)
-    replay.store(records(1, 1000))
-    replay.restart()
-    assert len(sent(replay, 0.0)) == 1000
+    send_order = SendOrder(opened(tmp_path / "o.sqlite"), rate=0)
+    send_order.store(records(1, 1000))
+    send_order.restart()
+    assert len(sent(send_order, 0.0)) == 1000
 
 
 def test_a_record_dropped_by_a_bound_is_not_sent_any_more(tmp_path: Path) -> None:
-    replay = Replay(opened(tmp_path / "o.sqlite", Bounds(rows=3)))
-    replay.restart()
-    assert sent(replay, 0.0) == []
+    send_order = SendOrder(opened(tmp_path / "o.sqlite", Bounds(rows=3)))
+    send_order.restart()
+    assert sent(send_order, 0.0) == []
     for n in range(1, 6):
-        replay.store(records(n, n))
-    assert numbers(sent(replay, 0.0)) == [3, 4, 5]
+        send_order.store(records(n, n))
+    assert numbers(sent(send_order, 0.0)) == [3, 4, 5]
 
 
 def test_a_confirmed_topic_is_kept_past_the_brokers_word_until_its_receivers(
     tmp_path: Path,
 ) -> None:
     outbox = opened(tmp_path / "o.sqlite")
-    replay = Replay(outbox, confirming=["a"], seconds=30)
-    replay.restart()
-    replay.store([*records(1, 5), Record("b", b"1")])
-    assert len(sent(replay, 0.0)) == 6
-    replay.flush()
+    send_order = SendOrder(outbox, confirming=["a"], seconds=30)
+    send_order.restart()
+    send_order.store([*records(1, 5), Record("b", b"1")])
+    assert len(sent(send_order, 0.0)) == 6
+    send_order.flush()
     assert outbox.count == 5, "b needs the broker's word only"
-    replay.confirm("a", 3, 1.0)
-    assert replay.flush().confirmed == 3
+    send_order.confirm("a", 3, 1.0)
+    assert send_order.flush().confirmed == 3
     assert [row.number for row in outbox.pending(0, 9)] == [4, 5]
-    replay.restart()
-    assert numbers(sent(replay, 2.0)) == [4, 5], "a new connection: again"
-    assert replay.idle
-    assert replay.due() == 32.0
-    assert sent(replay, 31.9) == []
-    assert numbers(sent(replay, 32.0)) == [4, 5], "silence: again"
-    replay.confirm("a", 5, 33.0)
-    replay.flush()
+    send_order.restart()
+    assert numbers(sent(send_order, 2.0)) == [4, 5], "a new connection: again"
+    assert send_order.idle
+    assert send_order.due() == 32.0
+    assert sent(send_order, 31.9) == []
+    assert numbers(sent(send_order, 32.0)) == [4, 5], "silence: again"
+    send_order.confirm("a", 5, 33.0)
+    send_order.flush()
     assert outbox.count == 0
-    assert replay.due() == float("inf")
+    assert send_order.due() == float("inf")
 
 
 def test_a_confirmation_of_what_was_never_sent_loses_nothing(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "o.sqlite")
-    replay = Replay(outbox, confirming=["a"])
-    replay.restart()
-    replay.store(records(1, 4))
-    first = replay.next(0.0)
+    send_order = SendOrder(outbox, confirming=["a"])
+    send_order.restart()
+    send_order.store(records(1, 4))
+    first = send_order.next(0.0)
     assert first is not None
-    replay.confirm("a", 2**32 - 1, 0.0)
-    replay.flush()
+    send_order.confirm("a", 2**32 - 1, 0.0)
+    send_order.flush()
     assert outbox.count == 4
-    replay.taken(first, 0.0)
-    two, three = replay.next(0.0), replay.next(0.0)
+    send_order.taken(first, 0.0)
+    two, three = send_order.next(0.0), send_order.next(0.0)
     assert two is not None
     assert three is not None
-    replay.refused(two, 1.0)
-    replay.taken(three, 0.0)
-    replay.confirm("a", 2**32 - 1, 0.0)
-    replay.flush()
+    send_order.refused(two, 1.0)
+    send_order.taken(three, 0.0)
+    send_order.confirm("a", 2**32 - 1, 0.0)
+    send_order.flush()
     assert [row.number for row in outbox.pending(0, 9)] == [2, 3, 4]
-    assert numbers(sent(replay, 1.0)) == [2, 3, 4]
+    assert numbers(sent(send_order, 1.0)) == [2, 3, 4]
 
 
 def test_answers_out_of_order_do_not_let_a_confirmation_pass_a_refused_record(
     tmp_path: Path,
 ) -> None:
     outbox = opened(tmp_path / "o.sqlite")
-    replay = Replay(outbox, confirming=["a"])
-    replay.restart()
-    replay.store(records(1, 4))
-    first = replay.next(0.0)
+    send_order = SendOrder(outbox, confirming=["a"])
+    send_order.restart()
+    send_order.store(records(1, 4))
+    first = send_order.next(0.0)
     assert first is not None
-    replay.taken(first, 0.0)
-    two, three, four = [row for _ in range(3) if (row := replay.next(0.0)) is not None]
-    replay.taken(four, 0.0)
-    replay.refused(two, 1.0)
-    replay.refused(three, 1.0)
-    replay.confirm("a", 4, 0.0)
-    replay.flush()
+    send_order.taken(first, 0.0)
+    two, three, four = [row for _ in range(3) if (row := send_order.next(0.0)) is not None]
+    send_order.taken(four, 0.0)
+    send_order.refused(two, 1.0)
+    send_order.refused(three, 1.0)
+    send_order.confirm("a", 4, 0.0)
+    send_order.flush()
     assert [row.number for row in outbox.pending(0, 9)] == [2, 3, 4]
-    assert {2, 3} <= set(numbers(sent(replay, 1.0)))
+    assert {2, 3} <= set(numbers(sent(send_order, 1.0)))
 
 
 class Told(Observer):
@@ -185,16 +185,16 @@ class Told(Observer):
 
 
 class Lane:
-    """Inbox, Writer and Replay, as the sink's worker drives them."""
+    """Inbox, Writer and SendOrder, as the sink's worker drives them."""
 
     def __init__(self, outbox: Outbox, *confirming: str) -> None:
         self.told = Told()
         self.inbox = Inbox()
         self.inbox.open()
         self.outbox = outbox
-        self.replay = Replay(outbox, confirming=confirming)
-        self.replay.restart()
-        self.writer = Writer(self.inbox, self.replay, self.told, "mqtt")
+        self.send_order = SendOrder(outbox, confirming=confirming)
+        self.send_order.restart()
+        self.writer = Writer(self.inbox, self.send_order, self.told, "mqtt")
 
     def accept(self, first: int, last: int, now: float, padding: int = 0) -> None:
         for n in range(first, last + 1):
@@ -212,7 +212,7 @@ def test_a_full_outbox_that_refuses_says_so_and_keeps_what_was_accepted(tmp_path
     assert "outbox is full (120 records wait)" in lane.writer.refusal
     assert lane.outbox.count == 120
     assert not lane.told.dropped
-    sent(lane.replay, 2.0)
+    sent(lane.send_order, 2.0)
     lane.writer.write([], 3.0)
     assert lane.writer.accepting
     assert lane.outbox.count == 0
@@ -221,7 +221,7 @@ def test_a_full_outbox_that_refuses_says_so_and_keeps_what_was_accepted(tmp_path
 def test_a_confirmation_comes_from_any_thread_and_is_counted(tmp_path: Path) -> None:
     lane = Lane(opened(tmp_path / "o.sqlite"), "a/full")
     lane.accept(1, 10, 0.0)
-    sent(lane.replay, 0.0)
+    sent(lane.send_order, 0.0)
     lane.writer.confirm("a/full", 7)
     lane.writer.confirm("a/full", 6)
     lane.writer.write([], 1.0)
@@ -266,18 +266,18 @@ def test_a_full_disk_costs_no_record_and_gets_emptier_as_they_are_delivered(smal
         last += 50
     assert lane.writer.accepting, "there is room in memory"
     stuck = lane.outbox.count
-    order += sent(lane.replay, now)
+    order += sent(lane.send_order, now)
     for _ in range(50):
         now += 2.0
         lane.writer.write([], now)
-        order += sent(lane.replay, now)
+        order += sent(lane.send_order, now)
         if not (lane.writer.waiting or lane.outbox.count):
             break
     assert len(order) >= stuck, "what is on the full disk is delivered"
     assert lane.writer.waiting == 0, "forgotten ones have made room for those in memory"
     filler.unlink()
     lane.accept(last + 1, last + 10, now + 2, 4000)
-    order += sent(lane.replay, now + 2)
+    order += sent(lane.send_order, now + 2)
     seqs = [int(row.payload[7 : row.payload.index(b",")]) for row in order]
     assert seqs == list(range(1, last + 11))
     assert not lane.told.dropped
@@ -293,7 +293,7 @@ def test_a_start_on_a_full_disk_has_every_record_and_delivers_it(small: Path) ->
     fill(small)
     lane = Lane(opened(small / "o.sqlite", reserve=4 << 20))
     assert lane.outbox.count == 300
-    assert len(sent(lane.replay, 0.0)) == 300
+    assert len(sent(lane.send_order, 0.0)) == 300
     lane.writer.write([], 1.0)
     assert lane.outbox.count == 0
     lane.outbox.close()

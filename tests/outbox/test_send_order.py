@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.outbox.records import Record, Row
+from edged.outbox.records import OutboxRow, Record
+from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
-from edged.outbox.writer import Replay
 
 
 def test_a_record_that_follows_a_returning_subscriber_does_not_overtake_held_ones(
@@ -14,21 +14,21 @@ def test_a_record_that_follows_a_returning_subscriber_does_not_overtake_held_one
 ) -> None:
     outbox = Outbox(tmp_path / "o.sqlite")
     outbox.open()
-    replay = Replay(outbox)
-    replay.store([Record("a", b"1"), Record("a", b"2"), Record("a", b"3"), Record("b", b"1")])
-    replay.restart()
+    send_order = SendOrder(outbox)
+    send_order.store([Record("a", b"1"), Record("a", b"2"), Record("a", b"3"), Record("b", b"1")])
+    send_order.restart()
     arrived: list[tuple[str, bytes]] = []
     listening = False
     for now in range(10):
         burst = []
-        while (row := replay.next(now)) is not None:
+        while (row := send_order.next(now)) is not None:
             burst.append(row)
         for row in burst:
             if listening:
                 arrived.append((row.topic, row.payload))
-                replay.taken(row, now)
+                send_order.taken(row, now)
             else:
-                replay.refused(row, now + 1)
+                send_order.refused(row, now + 1)
             listening = True
     outbox.close()
     assert [payload for topic, payload in arrived if topic == "a"] == [b"1", b"2", b"3"]
@@ -40,7 +40,7 @@ class Counted(Outbox):
 
     read = 0
 
-    def pending(self, after_seq: int, limit: int) -> list[Row]:
+    def pending(self, after_seq: int, limit: int) -> list[OutboxRow]:
         rows = super().pending(after_seq, limit)
         self.read += len(rows)
         return rows
@@ -52,16 +52,16 @@ def test_a_long_backlog_on_hold_is_passed_over_in_portions_that_let_results_in_b
     outbox = Counted(tmp_path / "o.sqlite")
     outbox.open()
     outbox.append([Record("held", b"1")] * 20_000 + [Record("wanted", b"1")])
-    replay = Replay(outbox)
-    replay.restart()
-    first = replay.next(0)
+    send_order = SendOrder(outbox)
+    send_order.restart()
+    first = send_order.next(0)
     assert first is not None
-    replay.refused(first, 1e9)
+    send_order.refused(first, 1e9)
     portions: list[int] = []
     row = None
-    while row is None and (not portions or replay.due() <= 0):
+    while row is None and (not portions or send_order.due() <= 0):
         before = outbox.read
-        row = replay.next(0)
+        row = send_order.next(0)
         portions.append(outbox.read - before)
     outbox.close()
     assert row is not None

@@ -19,7 +19,7 @@ import pytest
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
-from edged.config import Config, Quotas, RestConfig, SimulatedCamera
+from edged.config import Config, Quotas, RestConfig, SimulatedCameraConfig
 from edged.core.errors import ModelError
 from edged.daemon.app import App
 from edged.rest import server
@@ -128,7 +128,7 @@ def test_a_damaged_catalog_does_not_keep_the_cameras_from_starting(
     (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
     rest = RestConfig(listen=f"127.0.0.1:{free_port()}")
     models = (ModelConfig(name="flange", path=model, engine="onnxruntime"),)
-    camera = SimulatedCamera(
+    camera = SimulatedCameraConfig(
         kind="simulated", name="cam", model="flange", width=320, height=240, rate=0, count=3
     )
     app = App(

@@ -17,15 +17,15 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
 from edged.rest.chain import Chain
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.throttle import Throttle
 from edged.store.buckets import Buckets
-from edged.store.catalog import Catalog, Entry, Scope
+from edged.store.catalog import Catalog, DatasetEntry, Scope
 from edged.store.database import Database
 from edged.store.keyring import Keyring
 from edged.store.models import Models
-from edged.store.packaging_jobs import Jobs
+from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
 from edged.wire import imaging
 from tests.support.service_model import OPERATIONS, example, request
@@ -60,7 +60,7 @@ class Stage:
 
 @dataclass
 class World:
-    service: Service
+    service: Context
     stage: Stage
 
     def ask(self, operation: str, **more: Any) -> str:
@@ -92,10 +92,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "buckets" / "bucket").mkdir(parents=True)
     stage = Stage()
     quotas = Quotas(single_normal=0, single_anomaly=0)
-    service = Service(
-        Catalog(database), Models(database), Jobs(database), Buckets(tmp_path / "buckets"), stage,
-        tmp_path / "models", Keyring(tmp_path / "keyring.json"), Scratch(tmp_path),
-        lambda: None, quotas,
+    service = Context(
+        Catalog(database), Models(database), PackagingJobs(database), Buckets(tmp_path / "buckets"),
+        stage, tmp_path / "models", Keyring(tmp_path / "keyring.json"), Scratch(tmp_path), lambda:
+        None, quotas,
     )  # fmt: skip
     yield World(service, stage)
     database.close()
@@ -107,7 +107,7 @@ def dataset_in(world: World, status: str) -> None:
     assert project is not None
     row = catalog.add_dataset(project, "train", status, "", 1.0)
     assert row is not None
-    catalog.put_entries(row.id, [Entry("s3://bucket/a", "{}", "normal")], 1.0)
+    catalog.put_entries(row.id, [DatasetEntry("s3://bucket/a", "{}", "normal")], 1.0)
 
 
 READS = ("DescribeDataset", "ListDatasetEntries", "DescribeProject", "ListProjects")

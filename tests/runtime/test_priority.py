@@ -1,4 +1,4 @@
-"""Work behind the line: at low priority while it lasts, and nothing of it stays there."""
+"""Work in the background: at low priority while it lasts, and nothing of it stays there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 
-from edged.runtime.priority import NICE, behind
+from edged.runtime.priority import NICE, background
 
 SCRIPT = """
 import os, sys, threading
-from edged.runtime.priority import behind
+from edged.runtime.priority import background
 if sys.argv[1] == "no right":  # as a service without LimitNICE= has it
     import resource
     resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
@@ -22,7 +22,7 @@ stop, begun = threading.Event(), threading.Event()
 seen = {}
 def serve():
     seen["begun in it"] = mine(); begun.set(); stop.wait(); seen["after it"] = mine()
-with behind():
+with background():
     seen["in it"] = mine()
     thread = threading.Thread(target=serve); thread.start(); begun.wait()
 stop.set(); thread.join()
@@ -41,7 +41,7 @@ def told(right: str) -> dict[str, int]:
 
 def test_threads_begun_meanwhile_come_back_to_serve() -> None:
     if os.geteuid() != 0 and resource.getrlimit(resource.RLIMIT_NICE)[0] < 20:
-        with behind():
+        with background():
             here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         assert here == 0  # without the right nothing is given up
         return

@@ -16,7 +16,7 @@ import numpy as np
 from edged.archive.reader import PICTURES
 from edged.archive.sink import Archive
 from edged.config import ArchiveConfig
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 from edged.core.types import (
     NO_IMAGE,
     Frame,
@@ -68,11 +68,11 @@ class Heard(Ears):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.lost: list[str] = []
         self.kept = (0, 0, 0)
 
-    def told(self, entries: Sequence[Entry]) -> None:
+    def told(self, entries: Sequence[JournalEntry]) -> None:
         with self.changed:
             self.entries += entries
             self.changed.notify_all()

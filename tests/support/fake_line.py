@@ -11,17 +11,17 @@ from datetime import datetime, timezone
 import numpy as np
 
 from edged.core.errors import NotFound, WrongState
-from edged.core.protocols import Entry, Label
+from edged.core.protocols import JournalEntry, Label
 from edged.core.types import (
     NO_IMAGE,
     Ack,
     Frame,
     Inspection,
     NoVerdict,
-    Order,
     Reason,
     Timing,
     Trigger,
+    TriggerRequest,
     Verdict,
 )
 from edged.wire.results import full
@@ -31,31 +31,33 @@ class FakeStations:
     """FAKE: one station, `gate`, which answers each order once, when it is told to."""
 
     def __init__(self) -> None:
-        self.orders: list[tuple[Order, int]] = []
+        self.requests: list[tuple[TriggerRequest, int]] = []
         self.hold = False
         self.futures: list[Future[Inspection]] = []
 
-    def inspect(self, station: str, order: Order, received_ns: int) -> Future[Inspection]:
+    def inspect(
+        self, station: str, request: TriggerRequest, received_ns: int
+    ) -> Future[Inspection]:
         if station != "gate":
             raise NotFound(f"No station is called {station!r} (stations: gate).")
-        if any((o.part, o.sequence) == (order.part, order.sequence) for o, _ in self.orders):
-            raise WrongState(f"Part {order.part} with sequence {order.sequence} came before.")
-        self.orders.append((order, received_ns))
+        if any((o.part, o.sequence) == (request.part, request.sequence) for o, _ in self.requests):
+            raise WrongState(f"Part {request.part} with sequence {request.sequence} came before.")
+        self.requests.append((request, received_ns))
         future: Future[Inspection] = Future()
         self.futures.append(future)
         if not self.hold:
-            future.set_result(self.judged(order, received_ns))
+            future.set_result(self.judged(request, received_ns))
         return future
 
-    def judged(self, order: Order, received_ns: int, late: bool = False) -> Inspection:
-        trigger = Trigger(order.part, order.sequence, received_ns, kind="grpc")
+    def judged(self, request: TriggerRequest, received_ns: int, late: bool = False) -> Inspection:
+        trigger = Trigger(request.part, request.sequence, received_ns, kind="grpc")
         frame = Frame("gate", 7, time.monotonic_ns(), datetime.now(timezone.utc), NO_IMAGE, trigger)
         outcome: Verdict | NoVerdict = Verdict(False, 0.75, 0.25, 0.5)
         if late:
             outcome = NoVerdict(Reason.TIMEOUT, "its deadline passed")
         return Inspection(frame, None, outcome, Timing(1), engine="fake")
 
-    def trigger(self, station: str, order: Order, received_ns: int) -> Ack:
+    def trigger(self, station: str, request: TriggerRequest, received_ns: int) -> Ack:
         raise NotImplementedError
 
     def delivered(self, station: str, sequence: int) -> None:
@@ -69,19 +71,19 @@ class FakeJournal:
     """FAKE: entries in a list. One that lives on is what a restarted daemon finds on disk."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.pictures: dict[str, bytes] = {}
-        self.callbacks: list[Callable[[Sequence[Entry]], None]] = []
+        self.callbacks: list[Callable[[Sequence[JournalEntry]], None]] = []
         self.newest = 0
 
-    def add(self, *sequences: int, station: str = "top", tell: bool = True) -> list[Entry]:
+    def add(self, *sequences: int, station: str = "top", tell: bool = True) -> list[JournalEntry]:
         made = []
         for sequence in sequences:
             self.newest += 1
             image = np.zeros((64, 64, 3), np.uint8)
             frame = Frame(station, sequence, 1, datetime.now(timezone.utc), image)
             record = full(Inspection(frame, None, Verdict(True, 0.75, 0.75, 0.5), Timing(1)))
-            made.append(Entry(self.newest, record))
+            made.append(JournalEntry(self.newest, record))
         self.entries += made
         if tell:
             for callback in self.callbacks:
@@ -97,7 +99,7 @@ class FakeJournal:
 
     def since(
         self, position: int, limit: int, stations: Collection[str] = (), until: int | None = None
-    ) -> list[Entry]:
+    ) -> list[JournalEntry]:
         found = [
             e
             for e in self.entries
@@ -107,7 +109,7 @@ class FakeJournal:
         ]
         return found[:limit]
 
-    def find(self, id: str) -> Entry:
+    def find(self, id: str) -> JournalEntry:
         for entry in self.entries:
             if entry.record["id"] == id:
                 return replace(entry, picture=id in self.pictures)
@@ -118,7 +120,7 @@ class FakeJournal:
             raise NotFound(f"The picture of inspection {id} is not kept (any more).")
         return self.pictures[id], "image/png"
 
-    def subscribe(self, callback: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[Sequence[JournalEntry]], None]) -> Callable[[], None]:
         self.callbacks.append(callback)
         return lambda: self.callbacks.remove(callback)
 

@@ -33,7 +33,7 @@ from edged.core.types import (
     Reason,
 )
 from edged.hosting.host import Host
-from edged.hosting.model import Hosting
+from edged.hosting.model import HostingSpec
 from edged.hosting.units import WARM_UPS
 from edged.line.capture import Capture
 from edged.line.in_progress import Rules
@@ -296,8 +296,8 @@ class Line:
         self.records = Records()
         self._all = loaders
         self._loaders = list(loaders)
-        recipes = lambda *_: [self._load]  # noqa: E731 - one word of Hosting
-        hosting = Hosting("m", Path, lambda _: read(), recipes, units, max_units, queue)
+        recipes = lambda *_: [self._load]  # noqa: E731 - one word of HostingSpec
+        hosting = HostingSpec("m", Path, lambda _: read(), recipes, units, max_units, queue)
         self.host = Host([hosting], self.crew, self.ears, self.deadline)
         self._captures: list[Capture] = []
         self._number = 0

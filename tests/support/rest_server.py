@@ -13,11 +13,11 @@ from botocore.config import Config
 
 from edged.config import Quotas
 from edged.core.observer import Observer
-from edged.daemon.api import HostedModels
+from edged.daemon.api import ApiHosting
 from edged.hosting.host import Host
 from edged.rest import imports
 from edged.rest.chain import Chain, Done
-from edged.rest.context import Service
+from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.server import RestServer
 from edged.rest.throttle import Throttle
@@ -28,7 +28,7 @@ from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
 from edged.store.keyring import Keyring
 from edged.store.models import Models
-from edged.store.packaging_jobs import Jobs
+from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
 
 
@@ -37,7 +37,7 @@ class Rest:
     """A running server. `settle` does the pending imports, on the test's own thread."""
 
     port: int
-    service: Service
+    service: Context
     credentials: Credentials
     key: Credential
     server: RestServer
@@ -75,12 +75,12 @@ def rest_server(
     database.open()
     crew, deadline = Crew(), Deadline()
     host = Host([], crew, Observer(), deadline)
-    service = Service(
+    service = Context(
         Catalog(database),
         Models(database),
-        Jobs(database),
+        PackagingJobs(database),
         Buckets(buckets),
-        HostedModels(host, folder, 4),
+        ApiHosting(host, folder, 4),
         folder / "models",
         Keyring(folder / "keyring.json"),
         Scratch(folder),

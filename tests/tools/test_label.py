@@ -19,7 +19,14 @@ from botocore.credentials import Credentials as Keys
 from edged.archive.reader import ArchiveReader
 from edged.archive.sink import Archive
 from edged.cli.main import main
-from edged.config import ArchiveConfig, Config, ModelConfig, Quotas, RestConfig, SimulatedCamera
+from edged.config import (
+    ArchiveConfig,
+    Config,
+    ModelConfig,
+    Quotas,
+    RestConfig,
+    SimulatedCameraConfig,
+)
 from edged.core.errors import BadDataset, EdgedError, InvalidInput, NotFound, WrongState
 from edged.core.protocols import Label
 from edged.core.types import Inspection
@@ -239,7 +246,7 @@ def test_the_running_daemon_s_door_labels_what_its_line_has_seen(
     tmp_path: Path, model: Path
 ) -> None:
     state, port = tmp_path / "state", free_port()
-    camera = SimulatedCamera(
+    camera = SimulatedCameraConfig(
         kind="simulated", name="cam", model="flange", width=WIDTH, height=HEIGHT, count=3, seed=1
     )
     config = Config(

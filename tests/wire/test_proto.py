@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edged.core.errors import BadImage
-from edged.core.protocols import Entry
+from edged.core.protocols import JournalEntry
 from edged.core.types import (
     Anomaly,
     Frame,
@@ -26,7 +26,7 @@ AT = datetime(2026, 11, 24, 12, 30, 15, 250000, tzinfo=timezone.utc)
 
 def frame(**changes: object) -> Frame:
     facts: dict[str, object] = {
-        "source": "top",
+        "station": "top",
         "sequence": 7,
         "captured_ns": 1_000_000_000,
         "captured_at": AT,
@@ -222,7 +222,7 @@ def newer(record: Inspection) -> dict[str, object]:
     told = trigger and {"part": trigger.part, "seq": trigger.sequence, "kind": trigger.kind}
     return {
         **results.full(record),
-        "station": record.frame.source,
+        "station": record.frame.station,
         "engine": record.engine,
         "trigger": told,
         "late_of": record.late_of,
@@ -234,7 +234,7 @@ def newer(record: Inspection) -> dict[str, object]:
 @pytest.mark.parametrize("kind", RECORDS)
 def test_a_record_of_the_journal_becomes_the_same_message(kind: str) -> None:
     record = RECORDS[kind]
-    entry = Entry(9, {**newer(record), "image_sha256": "cd" * 32}, picture=True)
+    entry = JournalEntry(9, {**newer(record), "image_sha256": "cd" * 32}, picture=True)
     message = proto.inspection_from_record(entry)
     assert (message.position, message.run, message.has_picture) == (9, "", True)
     assert message.image_sha256 == "cd" * 32
@@ -246,7 +246,7 @@ def test_a_record_of_the_journal_becomes_the_same_message(kind: str) -> None:
 def test_a_record_without_the_newer_keys_says_what_can_be_found_from_the_rest(kind: str) -> None:
     record = RECORDS[kind]
     older = {key: value for key, value in newer(record).items() if key not in NEWER}
-    message = proto.inspection_from_record(Entry(9, older))
+    message = proto.inspection_from_record(JournalEntry(9, older))
     assert (message.ok, message.code) == (record.ok, record.code)
     assert (message.camera, message.station, message.part) == (
         "top",
@@ -262,9 +262,9 @@ def test_a_record_that_lacks_what_all_have_is_damaged(key: str) -> None:
     del record[key]
     record.pop("station")
     with pytest.raises(ValueError, match="position 9 is damaged"):
-        proto.inspection_from_record(Entry(9, record))
+        proto.inspection_from_record(JournalEntry(9, record))
 
 
 def test_a_record_that_claims_ok_for_an_anomaly_is_not_believed() -> None:
     record = {**newer(RECORDS["rejected"]), "ok": True}
-    assert not proto.inspection_from_record(Entry(9, record)).ok
+    assert not proto.inspection_from_record(JournalEntry(9, record)).ok

@@ -10,7 +10,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
-from edged.cameras.pace import Pace
+from edged.cameras.pace import FrameSchedule
 from edged.cameras.simulation.parts import render
 from edged.core.types import Picture
 
@@ -35,7 +35,7 @@ class SimulatedCamera:
         self._defect_rate = defect_rate
         self._count = count
         self._index = 0
-        self._pace: Pace | None = None
+        self._pace: FrameSchedule | None = None
 
     @property
     def paced(self) -> bool:
@@ -44,7 +44,7 @@ class SimulatedCamera:
 
     def open(self, stop: threading.Event) -> None:
         """Start the schedule; frames go on where they were."""
-        self._pace = Pace(self._rate, stop)
+        self._pace = FrameSchedule(self._rate, stop)
 
     def read(self) -> Picture | None:
         """The next frame, when it is due; None after `count` frames or at the stop."""

@@ -45,7 +45,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingRun:
     """What was asked for, and with what it was done."""
 
     name: str
@@ -61,7 +61,7 @@ def spec_of(
     choice: Choice,
     model: bytes,
     golden: dict[str, float],
-    run: Run,
+    run: TrainingRun,
 ) -> dict[str, Any]:
     """What goes into spec.json besides its format."""
     fitted, calibration = learned.fitted, learned.fitted.calibration

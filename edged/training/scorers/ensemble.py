@@ -89,7 +89,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ScorerChoice:
     """Which of the optional scorers to fit; `seed` draws the bank's candidates."""
 
     bank: bool
@@ -98,7 +98,7 @@ class Wanted:
 
 
 def fit_ensemble(
-    view: View, normal: Halves, whole: Floats, anomalous: Bools, wanted: Wanted
+    view: View, normal: Halves, whole: Floats, anomalous: Bools, wanted: ScorerChoice
 ) -> Ensemble:
     """Fit to projected locals (n, P, D) of normal pictures, and vectors (m, view.whole) of all."""
     pooled = fit_pooled(normal)

@@ -46,7 +46,7 @@ from edged.training.scorers.ensemble import (
     WEIGHTS,
     Bools,
     Halves,
-    Wanted,
+    ScorerChoice,
     fit_ensemble,
 )
 from edged.wire import imaging
@@ -184,7 +184,7 @@ def _trial(
     for fold in range(FOLDS):
         seen, held = folds != fold, folds == fold
         none = np.zeros(int(seen.sum()), np.bool_)
-        wanted = Wanted(bank=True, supervised=False, seed=seed)
+        wanted = ScorerChoice(bank=True, supervised=False, seed=seed)
         ensemble = fit_ensemble(view, locals_[0][seen], whole[0][seen], none, wanted)
         for kind in (0, 1):
             raw, maps = ensemble.score(locals_[kind][held], whole[kind][held], view)

@@ -31,7 +31,7 @@ from edged.training.scorers.ensemble import (
     WEIGHTS,
     Bools,
     Ensemble,
-    Wanted,
+    ScorerChoice,
     fit_ensemble,
 )
 
@@ -60,7 +60,7 @@ def assign_folds(anomalous: Bools, seed: int) -> Folds:
     return folds
 
 
-def fit(data: Gathered, rows: Bools, wanted: Wanted) -> Ensemble:
+def fit(data: Gathered, rows: Bools, wanted: ScorerChoice) -> Ensemble:
     """Fit the scorers to the chosen rows (a sample's copies are its next rows)."""
     anomalous = np.repeat(data.anomalous, COPIES + 1)
     normal = data.local[rows & ~anomalous]
@@ -68,7 +68,7 @@ def fit(data: Gathered, rows: Bools, wanted: Wanted) -> Ensemble:
 
 
 def out_of_fold(
-    data: Gathered, drawn: str, wanted: Wanted, folds: Folds, progress: Progress
+    data: Gathered, drawn: str, wanted: ScorerChoice, folds: Folds, progress: Progress
 ) -> tuple[dict[str, Floats], Floats]:
     """Raw scores of every sample, and the maps of the normal ones, by scorers blind to them.
 

@@ -54,12 +54,12 @@ from tests.engines.test_contract import (  # noqa: E402, F401 - they are the con
 )
 
 MUTANTS = {
-    "no wait": (cuda.Lane, "wait", "self._done.synchronize()", "pass"),
+    "no wait": (cuda.UnitStream, "wait", "self._done.synchronize()", "pass"),
     "early reuse": (
         tensorrt.TensorRtEngine, "infer", "self._lane.wait()", "image[...] = 0; self._lane.wait()",
     ),
     "no copy": (tensorrt.TensorRtEngine, "infer", ".astype(np.float32)", ""),
-    "no pop": (cuda.Lane, "close", "driver.Context.pop()", "pass"),
+    "no pop": (cuda.UnitStream, "close", "driver.Context.pop()", "pass"),
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
 from edged.engines import choose
-from edged.engines.recipe import EngineRequest
+from edged.engines.candidate import EngineRequest
 from edged.grpc import ports
 from edged.grpc.results import ResultsStream
 from edged.grpc.server import Doors

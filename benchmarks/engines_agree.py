@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edged.core.errors import EdgedError
-from edged.engines.recipe import ENGINES, installed
+from edged.engines.candidate import ENGINES, installed
 from edged.tools.judge import Judge, pictures
 
 

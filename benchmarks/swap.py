@@ -25,7 +25,7 @@ import numpy as np
 from edged.core.observer import Observer
 from edged.core.types import Image
 from edged.engines import choose
-from edged.engines.recipe import EngineRequest
+from edged.engines.candidate import EngineRequest
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.runtime.workers import Crew, Deadline

@@ -8,7 +8,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edged.cameras.pace import FrameSchedule
+from edged.cameras.schedule import FrameSchedule
 from edged.core.errors import BadImage, CameraError
 from edged.core.types import Image, Picture
 from edged.wire import imaging

@@ -14,7 +14,7 @@ EngineName = Literal[
     "tensorrt-fp32",
     "tensorrt-int8",
 ]
-"""`auto`, or one of engines/recipe.py."""
+"""`auto`, or one of engines/candidate.py."""
 
 ByteOrder = Literal["little", "big"]
 

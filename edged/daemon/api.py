@@ -23,8 +23,8 @@ from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.protocols import HostedModel, Journal, Labels
 from edged.core.types import Image, Inspection, ModelSpec
 from edged.engines import choose
+from edged.engines.candidate import EngineCandidate, EngineRequest
 from edged.engines.plan import PLANS
-from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.rest import imports, models, packaging, trainings

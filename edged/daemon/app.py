@@ -31,8 +31,8 @@ from edged.daemon.scrape import MetricsServer
 from edged.daemon.summary import RunSummary
 from edged.daemon.systemd import Notifier
 from edged.engines import choose
+from edged.engines.candidate import EngineCandidate, EngineRequest
 from edged.engines.plan import PLANS
-from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.line.publish import Publisher

@@ -19,8 +19,8 @@ from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import FeatureExtractor
 from edged.core.types import ModelSpec
 from edged.engines import machine, tune
+from edged.engines.candidate import ENGINES, EngineCandidate, EngineRequest, installed, plan_key
 from edged.engines.plan import PRECISIONS, Plans
-from edged.engines.recipe import ENGINES, EngineCandidate, EngineRequest, installed, plan_key
 
 log = logging.getLogger(__name__)
 

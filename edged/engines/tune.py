@@ -32,8 +32,8 @@ from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
 from edged.engines import machine
+from edged.engines.candidate import EngineCandidate, EngineRequest, installed, on_gpu, tunings
 from edged.engines.plan import PRECISIONS
-from edged.engines.recipe import EngineCandidate, EngineRequest, installed, on_gpu, tunings
 from edged.runtime.child import ask
 from edged.runtime.workers import Crew, Worker
 from edged.wire import imaging

@@ -18,7 +18,7 @@ from edged.core.observer import Observer
 from edged.core.protocols import Stations
 from edged.mqtt.connection import Arrival
 from edged.mqtt.topics import StationTopics
-from edged.wire import orders
+from edged.wire import plc
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Incoming:
 
     def _trigger(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
         try:
-            request = orders.trigger(arrival.payload, topics.byte_order)
+            request = plc.trigger(arrival.payload, topics.byte_order)
         except InvalidInput as error:
             self._observer.triggered(topics.station, "bad_trigger")
             self._complain(arrival.topic, str(error))
@@ -103,11 +103,11 @@ class Incoming:
     def _refusal(self, topics: StationTopics, error: EdgedError) -> list[Answer]:
         if topics.byte_order is not None:
             return []  # who reads structs cannot read a sentence
-        return [Answer(topics.topic("ack"), orders.refusal(str(error)), topics.qos)]
+        return [Answer(topics.topic("ack"), plc.refusal(str(error)), topics.qos)]
 
     def _delivered(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
         try:
-            delivery = orders.delivery(arrival.payload)
+            delivery = plc.delivery(arrival.payload)
             if delivery.seq is not None:
                 self._stations.delivered(topics.station, delivery.seq)
             if delivery.rec is not None:
@@ -117,14 +117,14 @@ class Incoming:
         return []
 
     def _command(self, topics: StationTopics, arrival: Arrival) -> list[Answer]:
-        command = orders.Command("", "", "")
+        command = plc.Command("", "", "")
         try:
-            command = orders.command(arrival.payload)
+            command = plc.command(arrival.payload)
             text = self._stations.command(topics.station, command.word, command.model)
-            reply = orders.reply(command, text, done=True)
+            reply = plc.reply(command, text, done=True)
         except EdgedError as error:
             self._complain(arrival.topic, str(error))
-            reply = orders.reply(command, str(error), done=False)
+            reply = plc.reply(command, str(error), done=False)
         return [Answer(topics.topic("cmd/reply"), reply, 1)]
 
     def _complain(self, topic: str, words: str) -> None:

@@ -1,6 +1,6 @@
 """One station's topics, and the form in which its PLC gets results and acks.
 
-<base>/trigger     PLC -> us    see wire/orders.py; not retained
+<base>/trigger     PLC -> us    see wire/plc.py; not retained
 <base>/ack         us -> PLC    the trigger was taken, or missed and why
 <base>/result      us -> PLC    the one answer, now or never
 <base>/full        us -> MES    the record, from the outbox
@@ -17,7 +17,7 @@ from edged.config import MqttConfig, StationConfig
 from edged.core.names import ByteOrder
 from edged.core.types import Ack, Inspection, NoVerdict, TriggerRequest
 from edged.outbox.writer import Message
-from edged.wire import orders, results
+from edged.wire import plc, results
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class StationTopics:
         """The answer to a trigger."""
         if self.byte_order is not None:
             return results.packed_ack(request, answer, self.byte_order)
-        return orders.ack(request, answer)
+        return plc.ack(request, answer)
 
     def _result(self, inspection: Inspection) -> bytes:
         if self.byte_order is not None:

@@ -17,8 +17,8 @@ from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
+from edged.engines.candidate import EngineCandidate, EngineRequest
 from edged.engines.plan import PLANS, PRECISIONS
-from edged.engines.recipe import EngineCandidate, EngineRequest
 from edged.hosting.decide import decide
 from edged.hosting.parity import first_qualified
 from edged.hosting.units import check_size, predict

@@ -14,7 +14,7 @@ from edged.cli.main import main
 from edged.core.names import EngineName
 from edged.core.protocols import Tuning
 from edged.engines import choose, tune
-from edged.engines.recipe import ENGINES, NAMES, EngineCandidate, EngineRequest, tunings
+from edged.engines.candidate import ENGINES, NAMES, EngineCandidate, EngineRequest, tunings
 from edged.wire.spec import read_spec
 
 

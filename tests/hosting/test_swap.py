@@ -14,7 +14,7 @@ from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
 from edged.engines import choose
-from edged.engines.recipe import EngineRequest
+from edged.engines.candidate import EngineRequest
 from edged.hosting.batch import Batcher
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec

@@ -13,7 +13,7 @@ from edged.core.types import Ack, Inspection, Reason, TriggerRequest
 from edged.mqtt.connection import Arrival
 from edged.mqtt.incoming import Incoming
 from edged.mqtt.topics import StationTopics
-from edged.wire import orders
+from edged.wire import plc as orders
 from tests.mqtt.test_trigger import box
 from tests.support.broker import Mosquitto
 from tests.support.fakes import Ears

@@ -22,7 +22,8 @@ from edged.line.in_progress import Rules
 from edged.line.publish import Publisher
 from edged.line.station import Station
 from edged.mqtt.sink import MqttSink
-from edged.wire import orders, results
+from edged.wire import plc as wire_plc
+from edged.wire import results
 from tests.support.broker import Mosquitto
 from tests.support.fakes import FakeLoader, Line
 from tests.support.plc import Plc
@@ -144,7 +145,7 @@ def test_a_station_that_talks_in_structs_takes_and_gives_64_bytes(tmp_path: Path
         box(tmp_path, broker.port, payload="struct", byte_order="big"),
     ):
         plc.wait_state("ready")
-        plc.send("trigger", orders.trigger_struct(request, "big"))
+        plc.send("trigger", wire_plc.trigger_struct(request, "big"))
         (ack,) = plc.wait("ack", 1)
         (result,) = plc.wait("result", 1)
     assert len(ack) == len(result) == 64
@@ -202,10 +203,10 @@ def test_what_the_receivers_confirm_is_forgotten_and_nothing_before(tmp_path: Pa
 )
 def test_what_is_no_trigger_is_refused_with_a_sentence_and_inspects_nothing(payload: bytes) -> None:
     with pytest.raises(InvalidInput):
-        orders.trigger(payload)
-    said = json.loads(orders.refusal("x" * 500 + '"\\é'))
+        wire_plc.trigger(payload)
+    said = json.loads(wire_plc.refusal("x" * 500 + '"\\é'))
     assert (said["ack"], said["code"]) == (0, Reason.BAD_TRIGGER.code)
-    assert len(orders.refusal("x" * 500)) <= results.FLAT_BYTES
+    assert len(wire_plc.refusal("x" * 500)) <= results.FLAT_BYTES
 
 
 def test_a_bad_trigger_and_a_retained_one_start_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
-from edged.cameras.pace import FrameSchedule
+from edged.cameras.schedule import FrameSchedule
 from edged.cameras.simulation.parts import render
 from edged.core.types import Picture
 

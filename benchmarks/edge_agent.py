@@ -39,13 +39,14 @@ import numpy as np
 from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
-from edged.engines import choose
 from edged.engines.candidate import EngineRequest
+from edged.engines.choose import Engines
 from edged.grpc import ports
 from edged.grpc.results import ResultsStream
 from edged.grpc.server import Doors
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.tools import judge
 from edged.wire import imaging
@@ -76,10 +77,11 @@ def serve_agent(folder: Path, model: Path) -> None:
     """The doors and a host, until SIGTERM; then `engine.json` has the engine's times."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     crew, deadline, engine = Crew(), Deadline(), Engine()
-    wanted = EngineRequest("onnxruntime", 1, 1, False)
+    request = EngineRequest("onnxruntime", 1, 1, False)
+    engines = Engines(StateFolder(folder))
     hosting = HostingSpec(
         "part", lambda: model, partial(read_spec, name="part"),
-        lambda at, spec: choose.recipes(at, spec, wanted, folder, folder), 1, 1, 16, None,
+        lambda at, spec: engines.candidates(at, spec, request), 1, 1, 16, None,
     )  # fmt: skip
     host = Host([hosting], crew, engine, deadline)
     config = GrpcConfig(socket=folder / "agent.sock", listen="127.0.0.1:0")

@@ -26,7 +26,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edged.cameras.simulation.parts import render
-from edged.engines import choose
+from edged.engines.choose import Engines
 from edged.hosting.units import predict
 from edged.tools import judge
 from edged.wire import imaging
@@ -153,7 +153,7 @@ def script(model: Path, files: list[Path], port: int) -> float:
     """The same work with nothing in between: read, scale, infer, publish."""
     arrivals = Arrivals(port, "bare/full")
     spec = read_spec(model)
-    loader = choose.recipes(model, spec, "onnxruntime")[0]()
+    loader = Engines().candidates(model, spec, "onnxruntime")[0]()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -176,7 +176,7 @@ def script(model: Path, files: list[Path], port: int) -> float:
 
 def engine(model: Path) -> float:
     """Two units of the engine on rows that are already there."""
-    loader = choose.recipes(model, read_spec(model), "onnxruntime")[0]()
+    loader = Engines().candidates(model, read_spec(model), "onnxruntime")[0]()
 
     def work(_unit: int) -> None:
         opened = loader.open()

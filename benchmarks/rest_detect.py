@@ -31,6 +31,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config as BotoConfig
 from botocore.credentials import Credentials
 
+from edged.core.lifecycle import ModelStatus
 from edged.store.catalog import Catalog, Scope
 from edged.store.credentials import Credential
 from edged.store.credentials import Credentials as Keys
@@ -55,7 +56,7 @@ def prepare(state: Path, model: Path) -> tuple[Any, Credential]:
     if project is None:
         raise SystemExit("the catalog is not empty")
     facts = {"output": {"Bucket": "b", "Prefix": ""}}
-    row = Models(database).add(project, "TRAINED", "", facts, time.time())
+    row = Models(database).add(project, ModelStatus.TRAINED, "", facts, time.time())
     database.close()
     (state / "models" / str(row.id)).mkdir(parents=True)
     (state / "models" / str(row.id) / "model").symlink_to(model.resolve())

@@ -13,13 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from edged.core.lifecycle import DatasetStatus, ModelStatus
 from edged.core.observer import Observer
-from edged.daemon.api import ApiHosting
+from edged.daemon.api_hosting import ApiHosting
 from edged.hosting.host import Host
 from edged.rest.chain import Chain
 from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.throttle import Throttle
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetEntry, Scope
@@ -55,7 +57,7 @@ def filled(state: Path) -> Context:
             project = catalog.add_project(SCOPE, f"p{number}", 1.0)
             if project is None or number:
                 continue
-            row = catalog.add_dataset(project, "train", "CREATE_COMPLETE", "", 1.0)
+            row = catalog.add_dataset(project, "train", DatasetStatus.CREATE_COMPLETE, "", 1.0)
             if row is None:
                 continue
             lines = (
@@ -68,11 +70,12 @@ def filled(state: Path) -> Context:
             catalog.put_entries(row.id, entries, 1.0)
             for _ in range(100):
                 facts = {"output": {"Bucket": "b", "Prefix": ""}}
-                models.add(project, "TRAINED", "", facts, 1.0)
+                models.add(project, ModelStatus.TRAINED, "", facts, 1.0)
     host = Host([], Crew(), Observer(), Deadline())
     return Context(
-        catalog, models, PackagingJobs(database), Buckets(state), ApiHosting(host, state, 8),
-        state / "models", Keyring(state / "keyring.json"), Scratch(state), lambda: None,
+        catalog, models, PackagingJobs(database), Buckets(state),
+        ApiHosting(host, StateFolder(state), 8), StateFolder(state),
+        Keyring(state / "keyring.json"), Scratch(state), lambda: None,
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from edged.core.observer import Observer
 from edged.core.types import Image
-from edged.engines import choose
 from edged.engines.candidate import EngineRequest
+from edged.engines.choose import Engines
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.runtime.workers import Crew, Deadline
@@ -75,11 +75,11 @@ class Line:
 def swapped(folder: Path, swaps: int, units: int) -> dict[str, object]:
     """One run."""
     spec = read_spec(folder)
-    recipes = {
-        name: choose.recipes(folder, spec, EngineRequest(name, units, 1))[0] for name in NAMES
+    loads = {
+        name: Engines().candidates(folder, spec, EngineRequest(name, units, 1))[0] for name in NAMES
     }
     hosting = HostingSpec(
-        "m", lambda: folder, read_spec, lambda *_: [recipes[NAMES[0]]], units, queue=64
+        "m", lambda: folder, read_spec, lambda *_: [loads[NAMES[0]]], units, queue=64
     )
     host = Host([hosting], Crew(), Observer(), Deadline())
     host.start("m")
@@ -91,7 +91,7 @@ def swapped(folder: Path, swaps: int, units: int) -> dict[str, object]:
         time.sleep(CALM_SECONDS)
         calm = time.perf_counter()
         for number in range(swaps):
-            host.swap("m", recipes[NAMES[(number + 1) % 2]])
+            host.swap("m", loads[NAMES[(number + 1) % 2]])
             seen = host.wait("m", PATIENCE)
             if seen.message != "The model is running.":
                 raise SystemExit(seen.message)

@@ -13,6 +13,7 @@ from edged.cli.output import print_report
 from edged.core.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from edged.runtime.state import StateFolder
     from edged.store.keyring import Keyring
 
 
@@ -72,7 +73,7 @@ def _credentials(arguments: argparse.Namespace) -> int:
 
     from edged.store.credentials import Credentials
 
-    keys = Credentials(_state(arguments) / "credentials.json")
+    keys = Credentials(_state(arguments).credentials)
     if arguments.deed == "revoke":
         keys.revoke(arguments.key_id)
         print_report({"revoked": arguments.key_id}, arguments.json)
@@ -119,7 +120,7 @@ def _add_keyring(commands: Any) -> None:
 def _keyring(arguments: argparse.Namespace) -> Keyring:
     from edged.store.keyring import Keyring
 
-    return Keyring(_state(arguments) / "keyring.json")
+    return Keyring(_state(arguments).keyring)
 
 
 def _keyring_create(arguments: argparse.Namespace) -> int:
@@ -140,11 +141,11 @@ def _keyring_remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _state(arguments: argparse.Namespace) -> Path:
+def _state(arguments: argparse.Namespace) -> StateFolder:
     from edged.config.load import load
 
-    state = load(arguments.config).state_dir
-    state.mkdir(parents=True, exist_ok=True, mode=0o750)
+    state = load(arguments.config).state
+    state.path.mkdir(parents=True, exist_ok=True, mode=0o750)
     return state
 
 
@@ -161,5 +162,5 @@ def _import(arguments: argparse.Namespace) -> int:
 def _signing_key(arguments: argparse.Namespace) -> int:
     from edged.store import bundle
 
-    print(bundle.public_text(bundle.signing_key(_state(arguments) / "signing.key")))
+    print(bundle.public_text(bundle.signing_key(_state(arguments).signing_key)))
     return 0

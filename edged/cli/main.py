@@ -176,7 +176,7 @@ def _run(arguments: argparse.Namespace) -> int:
     app = App(config, arguments.until_cameras_end)
     app.run()
     if arguments.json:
-        print(json.dumps(app.tally.summary()))
+        print(json.dumps(app.summary.totals()))
     return 3 if app.failed else 0
 
 
@@ -248,19 +248,18 @@ def _train(arguments: argparse.Namespace) -> int:
 def _compile(arguments: argparse.Namespace) -> int:
     from edged.config.load import load
     from edged.engines.candidate import EngineRequest
-    from edged.engines.plan import PLANS
     from edged.tools import judge
     from edged.tools.plan_build import compiled
 
     if arguments.batch is not None and not 1 <= arguments.batch <= 64:
         raise InvalidInput(f"batch {arguments.batch}: give a whole number from 1 to 64.")
-    place, folder = judge.cache_folder(), arguments.model.resolve()
+    state, folder = judge.user_state(), arguments.model.resolve()
     engine, batch = arguments.engine, arguments.batch
     if arguments.config:
         config = load(arguments.config)
-        place = config.state_dir
+        state = config.state
         mine = next((m for m in config.models if m.path.resolve() == folder), None)
-        if mine is None and not folder.is_relative_to(config.state_dir.resolve()):
+        if mine is None and not folder.is_relative_to(state.path.resolve()):
             named = ", ".join(str(m.path) for m in config.models) or "none"
             raise InvalidInput(
                 f"{arguments.config} has no model in {folder} (models: {named}): the daemon would "
@@ -269,9 +268,9 @@ def _compile(arguments: argparse.Namespace) -> int:
         if mine is not None:
             engine = engine or (mine.engine if mine.engine in PLANNED else None)
             batch = batch or mine.batch
-    wanted = EngineRequest(engine or PLANNED[0], batch=batch)
+    request = EngineRequest(engine or PLANNED[0], batch=batch)
     with Bar(arguments.json) as bar:
-        report = compiled(folder, wanted, place / PLANS, bar.show, arguments.memory)
+        report = compiled(folder, request, state.plans, bar.show, arguments.memory)
     print_report(report, arguments.json)
     return 0
 

@@ -36,6 +36,7 @@ from edged.config.line import (
 from edged.config.mqtt import MqttConfig
 from edged.config.rest import Quotas, RestConfig
 from edged.config.sparkplug import SparkplugConfig
+from edged.runtime.state import StateFolder
 
 __all__ = [
     "ACCOUNT",
@@ -81,6 +82,11 @@ class Config(Section):
     quotas: Quotas = Quotas()
     metrics: MetricsConfig | None = None
     log: LogConfig = LogConfig()
+
+    @property
+    def state(self) -> StateFolder:
+        """The files in `state_dir`."""
+        return StateFolder(self.state_dir)
 
     @property
     def all_stations(self) -> tuple[StationConfig, ...]:

@@ -8,9 +8,6 @@ from pydantic import Field
 
 from edged.config.base import Section
 
-ARCHIVE = "archive"
-"""The folder in state_dir, unless `path` says another."""
-
 
 class ArchiveConfig(Section):
     """What is kept of the parts, and for how long. Pictures go first, the oldest first."""

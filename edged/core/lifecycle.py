@@ -1,14 +1,30 @@
-"""The life of a model as one table: (status, event) -> status.
+"""The lives of models, data sets and packaging jobs, each as one table: (status, event) -> status.
 
-What the Lookout for Vision API and the Edge Agent call these states are projections of it: the
-API's words are the enum's values, the Edge Agent's are in `EDGE_STATUS`.
+`advance` is the only way from one status to another, here and for stations (stations.py). What the
+Lookout for Vision API and the Edge Agent call these states are projections of them: the API's
+words are the enums' values, the Edge Agent's are in `EDGE_STATUS`.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from typing import TypeVar
 
 from edged.core.errors import WrongState
+
+State = TypeVar("State", bound=enum.Enum)
+Happening = TypeVar("Happening", bound=enum.Enum)
+
+
+def advance(
+    table: Mapping[tuple[State, Happening], State], state: State, event: Happening, subject: str
+) -> State:
+    """The state after `event`, or WrongState with a sentence that names both."""
+    try:
+        return table[state, event]
+    except KeyError:
+        raise WrongState(f"{subject} is {state.name}: cannot {event.value} now.") from None
 
 
 class ModelStatus(enum.Enum):
@@ -25,8 +41,8 @@ class ModelStatus(enum.Enum):
     DELETING = "DELETING"
 
 
-class Event(enum.Enum):
-    """What can happen to a model."""
+class ModelEvent(enum.Enum):
+    """What can happen to a model; the value is how a sentence calls it."""
 
     TRAINING_DONE = "finish training"
     TRAINING_FAILED = "fail training"
@@ -40,9 +56,9 @@ class Event(enum.Enum):
     DELETE = "delete"
 
 
-_S, _E = ModelStatus, Event
+_S, _E = ModelStatus, ModelEvent
 
-TRANSITIONS: dict[tuple[ModelStatus, Event], ModelStatus] = {
+MODEL_LIFE: dict[tuple[ModelStatus, ModelEvent], ModelStatus] = {
     (_S.TRAINING, _E.TRAINING_DONE): _S.TRAINED,
     (_S.TRAINING, _E.TRAINING_FAILED): _S.TRAINING_FAILED,
     (_S.TRAINED, _E.START): _S.STARTING_HOSTING,
@@ -74,9 +90,71 @@ EDGE_STATUS: dict[ModelStatus, str] = {
 """The Edge Agent's word for each state it can see; models still in training have none."""
 
 
-def advance(status: ModelStatus, event: Event, subject: str = "The model") -> ModelStatus:
-    """The state after `event`, or WrongState with a sentence that names both."""
-    try:
-        return TRANSITIONS[status, event]
-    except KeyError:
-        raise WrongState(f"{subject} is {status.value}: cannot {event.value} now.") from None
+class DatasetStatus(enum.Enum):
+    """States of a data set, in the words of API 2020-11-20.
+
+    Here nothing is ever in the middle of a deletion or of taking a change back: both are done in
+    one transaction.
+    """
+
+    CREATE_IN_PROGRESS = "CREATE_IN_PROGRESS"
+    CREATE_COMPLETE = "CREATE_COMPLETE"
+    CREATE_FAILED = "CREATE_FAILED"
+    UPDATE_IN_PROGRESS = "UPDATE_IN_PROGRESS"
+    UPDATE_COMPLETE = "UPDATE_COMPLETE"
+    UPDATE_FAILED_ROLLBACK_IN_PROGRESS = "UPDATE_FAILED_ROLLBACK_IN_PROGRESS"
+    UPDATE_FAILED_ROLLBACK_COMPLETE = "UPDATE_FAILED_ROLLBACK_COMPLETE"
+    DELETE_IN_PROGRESS = "DELETE_IN_PROGRESS"
+    DELETE_COMPLETE = "DELETE_COMPLETE"
+    DELETE_FAILED = "DELETE_FAILED"
+
+
+class DatasetEvent(enum.Enum):
+    """What can happen to a data set."""
+
+    CREATION_DONE = "finish its creation"
+    CREATION_FAILED = "fail its creation"
+    UPDATE = "be changed"
+    UPDATE_DONE = "finish a change"
+    UPDATE_FAILED = "take a change back"
+
+
+_D, _C = DatasetStatus, DatasetEvent
+
+CHANGEABLE = (_D.CREATE_COMPLETE, _D.UPDATE_COMPLETE, _D.UPDATE_FAILED_ROLLBACK_COMPLETE)
+"""A data set takes changes in these states."""
+
+DATASET_LIFE: dict[tuple[DatasetStatus, DatasetEvent], DatasetStatus] = {
+    (_D.CREATE_IN_PROGRESS, _C.CREATION_DONE): _D.CREATE_COMPLETE,
+    (_D.CREATE_IN_PROGRESS, _C.CREATION_FAILED): _D.CREATE_FAILED,
+    **{(status, _C.UPDATE): _D.UPDATE_IN_PROGRESS for status in CHANGEABLE},
+    (_D.UPDATE_IN_PROGRESS, _C.UPDATE_DONE): _D.UPDATE_COMPLETE,
+    (_D.UPDATE_IN_PROGRESS, _C.UPDATE_FAILED): _D.UPDATE_FAILED_ROLLBACK_COMPLETE,
+}
+
+
+class PackagingStatus(enum.Enum):
+    """States of a packaging job, in the words of API 2020-11-20."""
+
+    CREATED = "CREATED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class PackagingEvent(enum.Enum):
+    """What can happen to a packaging job."""
+
+    RUN = "run"
+    DONE = "succeed"
+    FAIL = "fail"
+
+
+_P, _J = PackagingStatus, PackagingEvent
+
+PACKAGING_LIFE: dict[tuple[PackagingStatus, PackagingEvent], PackagingStatus] = {
+    (_P.CREATED, _J.RUN): _P.RUNNING,
+    (_P.RUNNING, _J.RUN): _P.RUNNING,  # it was cut off, and is done again
+    (_P.RUNNING, _J.DONE): _P.SUCCEEDED,
+    (_P.RUNNING, _J.FAIL): _P.FAILED,
+}

@@ -1,14 +1,13 @@
 """How a station stands, in the words and numbers of OPC 40100-1, as a table.
 
-`advance` is the only way from one state to another. What a PLC reads (`word`) is a projection:
-it needs to know whether a trigger would be taken now, and if not, whether to wait or to call.
+`lifecycle.advance` is the only way from one state to another. What a PLC reads (`word`) is a
+projection: it needs to know whether a trigger would be taken now, and if not, whether to wait or
+to call.
 """
 
 from __future__ import annotations
 
 import enum
-
-from edged.core.errors import WrongState
 
 
 class StationState(enum.Enum):
@@ -41,7 +40,7 @@ class StationEvent(enum.Enum):
 _S, _E = StationState, StationEvent
 _OPERATIONAL = (_S.INITIALIZED, _S.READY, _S.SINGLE_EXECUTION, _S.CONTINUOUS_EXECUTION)
 
-TRANSITIONS: dict[tuple[StationState, StationEvent], StationState] = {
+STATION_LIFE: dict[tuple[StationState, StationEvent], StationState] = {
     (_S.PREOPERATIONAL, _E.INITIALIZE): _S.INITIALIZED,
     (_S.INITIALIZED, _E.PREPARED): _S.READY,
     (_S.READY, _E.START_SINGLE): _S.SINGLE_EXECUTION,
@@ -64,11 +63,3 @@ WORDS: dict[StationState, str] = {
     _S.CONTINUOUS_EXECUTION: "ready",
 }
 """What `.../state` says; `busy` in the place of `ready` when no further trigger fits."""
-
-
-def advance(state: StationState, event: StationEvent, subject: str) -> StationState:
-    """The state after `event`, or WrongState with a sentence that names both."""
-    try:
-        return TRANSITIONS[state, event]
-    except KeyError:
-        raise WrongState(f"{subject} is {state.name}: cannot {event.value} now.") from None

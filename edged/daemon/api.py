@@ -1,7 +1,7 @@
 """The Lookout for Vision API as a part of the daemon: joins control, store, host and training.
 
-A composition root of its own, so that app.py need not know the API. Three workers do what answers
-left behind: `rest-host` ends hostings and revives what fell, `rest-work` imports and packages,
+Apart from app.py, which need not know the API. Three workers do in the background what requests
+began: `rest-host` ends hostings and brings back what fell, `rest-work` imports and packages,
 `rest-train` trains. A fault in them is logged and tried again: the line goes on whatever happens.
 """
 
@@ -11,31 +11,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from edged.config import Quotas, RestConfig, split_address
-from edged.core.errors import ModelError, NotFound, QuotaExceeded, Resource
-from edged.core.lifecycle import SERVING, ModelStatus
-from edged.core.protocols import HostedModel, Journal, Labels
-from edged.core.types import Image, Inspection, ModelSpec
-from edged.engines import choose
-from edged.engines.candidate import EngineCandidate, EngineRequest
-from edged.engines.plan import PLANS
+from edged.core.errors import ModelError
+from edged.core.protocols import Journal, Labels
+from edged.daemon.api_hosting import UNHOST_SECONDS, ApiHosting, ApiModels
 from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
 from edged.rest import imports, models, packaging, trainings
 from edged.rest.audit import AuditLog
 from edged.rest.chain import Chain, Done
 from edged.rest.context import Context
 from edged.rest.labels import Desk
 from edged.rest.operations import BEHAVIOURS
-from edged.rest.revival import Revival
 from edged.rest.server import RestServer
 from edged.rest.throttle import Throttle
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline, Worker
 from edged.store.buckets import Buckets, S3Service
 from edged.store.catalog import Catalog
@@ -45,122 +38,15 @@ from edged.store.keyring import Keyring
 from edged.store.models import Models
 from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
-from edged.tools.plan_build import PlanUpgrade
 from edged.tools.training_job import Cancelled, TrainingJob
-from edged.wire.spec import MODEL, read_spec
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 TRAIN_PATIENCE = 48 * 3600.0
 """A training takes as long as it takes; its own process is watched by its pipe."""
-UNHOST_SECONDS = 120.0
 WORK_PATIENCE = 1800.0
 """For one import or package; an S3 service that hangs is given up long before."""
-MEMORY_FACTOR = 4
-MEMORY_FLOOR = 64 * 2**20
-"""An engine takes about so many times its file (measured: 3), and a runtime's own."""
-
-
-class ApiHosting:
-    """`rest.context.ModelHosting` over the data plane's host. Any thread."""
-
-    def __init__(self, host: Host, state: Path, units: int) -> None:
-        """units: inference units that all of the API's models may have together."""
-        self._host = host
-        self._state = state
-        self._units = units
-        self._lock = threading.Lock()
-        self._given: dict[str, int] = {}
-
-    def host(
-        self,
-        name: str,
-        folder: Path,
-        units: int,
-        most: int,
-        opened: Callable[[], Path] | None = None,
-    ) -> None:
-        """Begin to host; see rest.context.ModelHosting."""
-        resource = Resource("MODEL", "/".join(name.split("/")[-2:]))
-        with self._lock:
-            taken = sum(count for key, count in self._given.items() if self._takes(key, name))
-            if taken + most > self._units:
-                raise QuotaExceeded(
-                    f"{most} inference units are asked for and {taken} of {self._units} are taken: "
-                    "stop a model, ask for fewer, or raise rest.units.",
-                    "INFERENCE_UNITS",
-                    resource,
-                )
-            _check_memory(folder, resource)
-            if self._known(name) is not None:
-                self._host.remove(name)  # it failed; it may come back with other units
-
-            # What is sealed is open on a tmpfs alone, and so is a plan, which holds its weights.
-            wanted, plans = EngineRequest(units=most), None if opened else self._state / PLANS
-
-            def recipes(place: Path, spec: ModelSpec) -> list[EngineCandidate]:
-                return choose.recipes(place, spec, wanted, self._state, plans or place / PLANS)
-
-            read = partial(read_spec, name=name)
-            where = opened or (lambda: folder)
-            better = PlanUpgrade(wanted, self._state, plans)
-            self._host.add(HostingSpec(name, where, read, recipes, units, most, upgrade=better))
-            self._host.start(name)
-            self._given[name] = most
-
-    def unhost(self, name: str) -> None:
-        """Stop and forget; see rest.context.ModelHosting."""
-        known = self._known(name)
-        if known is None:
-            return self._give_back(name)
-        if known.status in (ModelStatus.STARTING_HOSTING, ModelStatus.SYSTEM_UPDATING):
-            known = self._host.wait(name, UNHOST_SECONDS)
-        if known.status in SERVING:
-            self._host.stop(name)
-        self._host.remove(name)
-        self._give_back(name)
-
-    def hosted(self, name: str) -> HostedModel | None:
-        """What is known of a model; see rest.context.ModelHosting."""
-        return self._known(name)
-
-    def detect(self, name: str, image: Image) -> Future[Inspection]:
-        """Judge one picture."""
-        return self._host.detect(name, image)
-
-    def _give_back(self, name: str) -> None:
-        with self._lock:
-            self._given.pop(name, None)
-
-    def _takes(self, name: str, other_than: str) -> bool:
-        """Whether a model holds its units; one that failed has none."""
-        known = self._known(name)
-        failed = known is None or known.status is ModelStatus.HOSTING_FAILED
-        return name != other_than and not failed
-
-    def _known(self, name: str) -> HostedModel | None:
-        try:
-            return self._host.wait(name, 0)
-        except NotFound:
-            return None
-
-
-def _check_memory(folder: Path, resource: Resource) -> None:
-    try:
-        size = (folder / MODEL).stat().st_size
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return  # the start will say what is wrong with the folder
-    free = next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable")), None)
-    needed = MEMORY_FLOOR + MEMORY_FACTOR * size
-    if free is not None and needed > free:
-        raise QuotaExceeded(
-            f"The model needs about {needed >> 20} MB and {free >> 20} MB are free: stop a model "
-            "first.",
-            "MEMORY",
-            resource,
-        )
 
 
 class LookoutApi:
@@ -170,7 +56,7 @@ class LookoutApi:
         self,
         config: RestConfig,
         quotas: Quotas,
-        state: Path,
+        state: StateFolder,
         host: Host,
         crew: Crew,
         deadline: Deadline,
@@ -199,7 +85,7 @@ class LookoutApi:
         """Open the catalog, host what was hosted, serve. Raises an EdgedError if it cannot."""
         with ExitStack() as stack:
             context, credentials = self._context(stack)
-            audit = stack.enter_context(AuditLog(self._state / "audit.log"))
+            audit = stack.enter_context(AuditLog(self._state.audit_log))
             chain = Chain(
                 context,
                 BEHAVIOURS,
@@ -207,10 +93,10 @@ class LookoutApi:
                 Throttle(self._config.calls_per_second),
                 [audit.write, self._tell],
             )
-            revival = Revival()
-            revival.host_all(context)
+            revived = ApiModels()
+            revived.host_all(context)
             for name, do in (
-                ("rest-host", partial(self._do_hosting, context, revival)),
+                ("rest-host", partial(self._do_hosting, context, revived)),
                 ("rest-work", partial(self._do_work, context)),
                 ("rest-train", partial(self._do_training, context)),
             ):
@@ -239,14 +125,13 @@ class LookoutApi:
 
     def _context(self, stack: ExitStack) -> tuple[Context, Credentials]:
         config = self._config
-        database = Database(self._state / "catalog.sqlite")
+        database = Database(self._state.catalog)
         database.open()
         stack.callback(database.close)
-        folder = self._state / "models"
-        folder.mkdir(mode=0o750, exist_ok=True)
-        root = config.buckets or self._state / "buckets"
+        self._state.models.mkdir(mode=0o750, exist_ok=True)
+        root = config.buckets or self._state.buckets
         root.mkdir(mode=0o750, parents=True, exist_ok=True)
-        scratch = Scratch(self._state)
+        scratch = Scratch(self._state.path)
         scratch.empty()
         stack.callback(scratch.empty)
         s3 = S3Service(config.s3_endpoint, config.s3_region) if config.s3 else None
@@ -260,14 +145,14 @@ class LookoutApi:
             PackagingJobs(database),
             buckets,
             ApiHosting(self._host, self._state, config.units),
-            folder,
-            Keyring(self._state / "keyring.json"),
+            self._state,
+            Keyring(self._state.keyring),
             scratch,
             partial(database.on_commit, self._wake),  # who is woken must see what there is to do
             self._quotas,
             labels=desk,
         )
-        return context, Credentials(self._state / "credentials.json")
+        return context, Credentials(self._state.credentials)
 
     def _wake(self) -> None:
         for woken in self._woken:
@@ -282,10 +167,10 @@ class LookoutApi:
             self._job.cancel()
         self._wake()
 
-    def _do_hosting(self, context: Context, revival: Revival, worker: Worker) -> None:
+    def _do_hosting(self, context: Context, revived: ApiModels, worker: Worker) -> None:
         worker.beat(UNHOST_SECONDS)
         models.settle(context, partial(worker.beat, UNHOST_SECONDS))
-        revival.settle(context)
+        revived.revive(context)
 
     def _do_work(self, context: Context, worker: Worker) -> None:
         beat = partial(worker.beat, WORK_PATIENCE)

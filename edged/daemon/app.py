@@ -1,4 +1,7 @@
-"""Composition root: a Config becomes a running daemon. The only file that knows every room.
+"""A Config becomes a running daemon: what is started, in which order, and how it ends.
+
+line.py builds the cameras and stations, api.py the Lookout for Vision API, supervise.py says how
+models are hosted and sees to it that they run; here they are joined with the doors and the sinks.
 
 Start and stop are one ExitStack: each part that starts registers its own end, so the stop is the
 start backwards, under one deadline: cameras stop, models drain, sinks make durable and deliver,
@@ -12,34 +15,25 @@ import queue
 import signal
 import time
 from contextlib import ExitStack, suppress
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edged.config import Config, ModelConfig
-from edged.config.archive import ARCHIVE
-from edged.core.errors import ConfigError, EdgedError, WrongState
-from edged.core.lifecycle import SERVING, ModelStatus
+from edged.config import Config
+from edged.core.errors import EdgedError
+from edged.core.lifecycle import SERVING
 from edged.core.observer import Observer, Observers
-from edged.core.protocols import HostedModel, Sink
+from edged.core.protocols import Sink
 from edged.core.stations import StationState
-from edged.core.types import ModelSpec
-from edged.daemon.claim import claim
 from edged.daemon.line import Line
 from edged.daemon.metrics import Metrics
 from edged.daemon.scrape import MetricsServer
 from edged.daemon.summary import RunSummary
+from edged.daemon.supervise import START_SECONDS, ConfiguredModels, settled
 from edged.daemon.systemd import Notifier
-from edged.engines import choose
-from edged.engines.candidate import EngineCandidate, EngineRequest
-from edged.engines.plan import PLANS
+from edged.engines.choose import Engines
 from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
 from edged.line.publish import Publisher
 from edged.line.sequences import Sequences
 from edged.runtime.workers import Crew, Deadline, Worker
-from edged.tools.plan_build import PlanUpgrade
-from edged.wire.spec import read_spec
 
 if TYPE_CHECKING:
     from edged.archive.sink import Archive
@@ -50,13 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTBOX = "outbox.sqlite"
 TICK_SECONDS = 1.0
 STALE_SECONDS = 30.0
-START_SECONDS = 170.0
-REVIVE_SECONDS = 5.0
 FAREWELL_SECONDS = 20.0  # beyond the deadline, for what parts politely
-STARTING = ModelStatus.STARTING_HOSTING
 
 
 class App:
@@ -64,7 +54,7 @@ class App:
 
     def __init__(self, config: Config, until_cameras_end: bool = False) -> None:
         """With `until_cameras_end`, `run` returns when every camera has no more pictures."""
-        self.tally = RunSummary()
+        self.summary = RunSummary()
         self._config = config
         self._until_cameras_end = until_cameras_end
         # Not an Event: its lock is not reentrant, and a signal handler runs within main's wait.
@@ -80,7 +70,11 @@ class App:
         self._sparkplug: SparkplugSink | None = None
         self._doors: Doors | None = None
         self._labels: LateLabels | None = None
-        self._failed_since: dict[str, float] = {}
+        self._models = ConfiguredModels(
+            config.models,
+            Engines.of(config.state),
+            lambda: self._line.chosen if self._line is not None else set(),
+        )
         self._said = ""
         self._without_api = ""
 
@@ -112,20 +106,19 @@ class App:
 
     def _start(self, stack: ExitStack) -> Host:
         config = self._config
-        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        stack.enter_context(claim(config.state_dir))
+        state = config.state
+        stack.enter_context(state.claim())
         metrics = Metrics(self._crew)
-        observer = Observers(metrics, self.tally)
+        observer = Observers(metrics, self.summary)
         if config.metrics:
             server = MetricsServer(config.metrics.listen, metrics.page, self._crew)
             server.start()
             stack.callback(server.close)
-        used = any((config.state_dir / name).exists() for name in (OUTBOX, ARCHIVE))
-        sequences = Sequences(config.state_dir / "sequences.sqlite", used=used)
+        used = state.outbox.exists() or state.archive.exists()
+        sequences = Sequences(state.sequences, used=used)
         sequences.open()
         stack.callback(sequences.close)
-        hostings = [self._hosting(model) for model in config.models]
-        host = Host(hostings, self._crew, observer, self._deadline)
+        host = Host(self._models.specs(), self._crew, observer, self._deadline)
         line = self._line = Line(config, host, self._crew, observer)
         sinks = self._start_sinks(stack, host, observer, line)
         publisher = Publisher(sinks, observer)
@@ -134,11 +127,13 @@ class App:
         stack.callback(publisher.close)
         stack.callback(line.end)
         stack.callback(host.close)
-        self._start_models(host)
+        self._notifier.extend_timeout(START_SECONDS)
+        self._models.start(host, self._wished)
         self._start_api(stack, host, metrics)
         followed = line.followed()
         if followed:
-            self._settled(host, followed)
+            self._notifier.extend_timeout(START_SECONDS)
+            settled(host, followed, self._wished)
         stack.callback(line.stop, self._deadline)
         line.start()
         return host
@@ -151,7 +146,7 @@ class App:
             lookout = LookoutApi(
                 config.rest,
                 config.quotas,
-                config.state_dir,
+                config.state,
                 host,
                 self._crew,
                 self._deadline,
@@ -179,8 +174,8 @@ class App:
         if config.archive:
             from edged.archive.sink import Archive
 
-            place, deadline = config.state_dir / ARCHIVE, self._deadline
-            self._archive = Archive(config.archive, place, self._crew, observer, deadline)
+            place = config.state.archive
+            self._archive = Archive(config.archive, place, self._crew, observer, self._deadline)
             sinks.append(self._archive)
         if config.grpc:
             from edged.grpc.results import ResultsStream
@@ -205,8 +200,7 @@ class App:
         if config.mqtt:
             from edged.mqtt.sink import MqttSink
 
-            outbox = config.state_dir / OUTBOX
-            mqtt = MqttSink(config.mqtt, outbox, self._crew, observer, self._deadline)
+            mqtt = MqttSink(config.mqtt, config.state.outbox, self._crew, observer, self._deadline)
             mqtt.serve(config.all_stations, line.stations)
             sinks.append(mqtt)
             self._mqtt = mqtt
@@ -218,7 +212,7 @@ class App:
                 config.mqtt,
                 config.sparkplug,
                 devices,
-                config.state_dir,
+                config.state.bd_seq,
                 self._crew,
                 observer,
                 self._deadline,
@@ -232,72 +226,12 @@ class App:
             self._doors.start()
         return sinks
 
-    def _hosting(self, model: ModelConfig) -> HostingSpec:
-        state = self._config.state_dir
-        most = model.units and (model.max_units or model.units)
-        wanted = EngineRequest(model.engine, most, model.batch, model.zero_copy)
-
-        def recipes(folder: Path, spec: ModelSpec) -> list[EngineCandidate]:
-            return choose.recipes(folder, spec, wanted, state, state / PLANS)
-
-        return HostingSpec(
-            model.name,
-            lambda: model.path,
-            partial(read_spec, name=model.name),
-            recipes,
-            model.units,
-            model.max_units,
-            model.queue,
-            PlanUpgrade(wanted, state, state / PLANS),
-        )
-
-    def _wanted(self) -> list[str]:
-        """The models that are to run from the start."""
-        chosen = self._line.recipes if self._line is not None else set()
-        return [m.name for m in self._config.models if m.autostart or m.name in chosen]
-
-    def _start_models(self, host: Host) -> None:
-        """Wait for all; one that fails is no reason to stop the lines of the others."""
-        names = self._wanted()
-        for name in names:
-            host.start(name)
-        seen = self._settled(host, names)
-        if self._stopping:
-            return
-        failed = [s for s in seen if s.status not in SERVING]
-        if failed and len(failed) == len(seen):
-            raise ConfigError(*(f"model {s.name} does not start: {s.message}" for s in failed))
-
-    def _settled(self, host: Host, names: list[str]) -> list[HostedModel]:
-        """Wait until none of them is starting any more; what became of them."""
-        self._notifier.extend_timeout(START_SECONDS)
-        until = time.monotonic() + START_SECONDS
-        while True:
-            seen = [host.wait(name, 0) for name in names]
-            late = time.monotonic() >= until or not any(s.status is STARTING for s in seen)
-            if late or self._wished(0.1):
-                return seen
-
-    def _revive(self, host: Host) -> None:
-        """Start again what should run and has been failed for REVIVE_SECONDS."""
-        wanted = self._wanted()
-        for model in host.models():
-            if model.name not in wanted or model.status is not ModelStatus.HOSTING_FAILED:
-                self._failed_since.pop(model.name, None)
-                continue
-            since = self._failed_since.setdefault(model.name, time.monotonic())
-            if time.monotonic() - since >= REVIVE_SECONDS:
-                del self._failed_since[model.name]
-                log.info("model %s failed; starting it again", model.name)
-                with suppress(WrongState):  # somebody else started it a moment ago
-                    host.start(model.name)
-
     def _serve(self, host: Host) -> None:
         last_ping = 0.0
         interval = self._notifier.watchdog_interval
         while not self._wished(min(TICK_SECONDS, (interval or 9.0) / 3)):
             host.adjust()
-            self._revive(host)
+            self._models.revive(host)
             self._say(host)
             stale = self._crew.stale(STALE_SECONDS)
             if stale:
@@ -316,7 +250,7 @@ class App:
 
     def _status(self, host: Host) -> str:
         hosted = sum(m.status in SERVING for m in host.models())
-        delivering = len(self.tally.delivering)
+        delivering = len(self.summary.delivering)
         return (
             f"{hosted} of {len(host.models())} models hosted, "
             f"{delivering} of {len(self._config.all_stations)} cameras deliver{self._without_api}"
@@ -334,7 +268,7 @@ class App:
             cameras = {s.camera for s in stations}
             followed = {s.follows for s in stations if s.project is not None}
             judged = all(any(name.startswith(f) for name in hosted) for f in followed)
-            whole = wanted <= hosted and judged and cameras <= self.tally.delivering
+            whole = wanted <= hosted and judged and cameras <= self.summary.delivering
             self._mqtt.set_state("ready" if whole else "error")
         status = self._status(host)
         if status != self._said:

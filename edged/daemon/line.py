@@ -5,118 +5,25 @@ Part of the composition root: it knows the configuration and the data plane, and
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from edged.config import CameraConfig, Config, FolderCameraConfig, OpenCvCameraConfig, StationConfig
-from edged.core.errors import InvalidInput, WrongState
 from edged.core.observer import Observer
 from edged.core.protocols import Camera
-from edged.core.types import Job
 from edged.hosting.host import Host
 from edged.line.capture import Capture
 from edged.line.clock import Conditions, StationClock, Tell
 from edged.line.in_progress import Rules
-from edged.line.judge import Follower
+from edged.line.judge import CommandMemory, StationJudge
 from edged.line.publish import Publisher
 from edged.line.station import Station
-from edged.runtime import durable
 from edged.runtime.workers import Crew, Deadline
 
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
-
-
-MEMORY = "stations.json"
-
-
-class Memory:
-    """What stations were told by command, kept on disk: a restart must not undo it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._said: dict[str, dict[str, Any]] = {}
-        try:
-            said = json.loads(path.read_bytes())
-            self._said = {k: v for k, v in said.items() if isinstance(v, dict)}
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, AttributeError) as error:
-            log.error("%s cannot be read (%s): recipes and stops by command are gone", path, error)
-
-    def of(self, station: str) -> Mapping[str, Any]:
-        """`model` and `halted`, as far as they were said."""
-        return self._said.get(station, {})
-
-    def keep(self, station: str, **said: Any) -> None:
-        """Remember; any thread, but for one station at a time. Raises WrongState."""
-        whole = {**self._said, station: {**self.of(station), **said}}
-        try:
-            durable.replace(self._path, json.dumps(whole).encode())
-        except OSError as error:
-            raise WrongState(
-                f"The command is not carried out, for it cannot be kept in {self._path} "
-                f"({error.strerror}): check the disk."
-            ) from error
-        self._said = whole
-
-
-class StationJudge:
-    """Which model of the host judges a station's parts. `offer` and `hosted`: any thread."""
-
-    def __init__(self, host: Host, station: StationConfig, memory: Memory) -> None:
-        self._host = host
-        self._station = station
-        self._memory = memory
-        said = memory.of(station.name).get("model")
-        self._model = said if said in station.models else station.model
-        self._follower = Follower(host, station.follows) if station.model is None else None
-
-    def offer(self, job: Job) -> None:
-        """Seat a job. Raises what Host.offer raises."""
-        if self._follower is not None:
-            self._follower.offer(job)
-        else:
-            self._host.offer(self._model or "", job)
-
-    def model(self) -> str:
-        """The model's name, of the newest that is hosted where it follows a project."""
-        if self._follower is None:
-            return self._model or ""
-        versions = self._host.versions(self._station.follows)
-        return next((name for name in versions if self._host.serves(name)), "")
-
-    def hosted(self) -> bool:
-        """Whether a model is there to judge."""
-        if self._follower is not None:
-            versions = self._host.versions(self._station.follows)
-            return any(self._host.serves(version) for version in versions)
-        return self._host.serves(self._model or "")
-
-    def recipe(self, model: str) -> str:
-        """Let another of the station's models judge from the next part on.
-
-        One that is not hosted is started; until it is, parts are not judged. Raises InvalidInput.
-        """
-        allowed = {name for name in (self._station.model, *self._station.models) if name}
-        if model not in allowed:
-            have = ", ".join(sorted(allowed)) or "none: it follows a project"
-            raise InvalidInput(
-                f"Station {self._station.name} may not use model {model!r} (it may use: {have})."
-            )
-        self._memory.keep(self._station.name, model=model)
-        self._model = model
-        if self._host.serves(model):
-            return f"Model {model} judges from the next part on."
-        with suppress(WrongState):  # it is starting already
-            self._host.start(model)
-        return f"Model {model} is starting; parts are judged once it is hosted."
 
 
 class Line:
@@ -125,7 +32,7 @@ class Line:
     def __init__(self, config: Config, host: Host, crew: Crew, observer: Observer) -> None:
         self.stations = StationClock(crew, observer)
         self.captures: list[Capture] = []
-        self.recipes: set[str] = set()
+        self.chosen: set[str] = set()
         """Models that a command chose before the last stop; they must be started, too."""
         self._config = config
         self._host = host
@@ -144,11 +51,11 @@ class Line:
         keeps: empty, or why records cannot be kept. tell: see StationClock.start.
         """
         cameras = {camera.name: camera for camera in self._config.cameras}
-        memory = Memory(self._config.state_dir / MEMORY)
+        memory = CommandMemory(self._config.state.stations)
         for config in self._config.all_stations:
             judge = StationJudge(self._host, config, memory)
             if config.model is not None and judge.model() != config.model:
-                self.recipes.add(judge.model())
+                self.chosen.add(judge.model())
             station = Station(
                 _rules(config),
                 judge.offer,
@@ -159,7 +66,7 @@ class Line:
             )
             conditions = Conditions(
                 judge.hosted,
-                judge.recipe,
+                judge.choose,
                 keeps,
                 judge.model,
                 partial(_halt, memory, config.name),
@@ -208,7 +115,7 @@ class Line:
         return [name for s in stations for name in self._host.versions(s.follows)]
 
 
-def _halt(memory: Memory, station: str, halted: bool) -> None:
+def _halt(memory: CommandMemory, station: str, halted: bool) -> None:
     memory.keep(station, halted=halted)
 
 

@@ -41,7 +41,7 @@ class RunSummary(Observer):
             counts = self.cameras.setdefault(camera, dict.fromkeys(KINDS, 0))
             counts[what] += 1
 
-    def summary(self) -> dict[str, Any]:
+    def totals(self) -> dict[str, Any]:
         """One object: `inspections` in all, and counts by camera."""
         with self._lock:
             cameras = {name: dict(counts) for name, counts in sorted(self.cameras.items())}

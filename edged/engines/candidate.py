@@ -57,7 +57,7 @@ class EngineCandidate:
     engine: str
     folder: Path
     spec: ModelSpec
-    wanted: EngineRequest = EngineRequest()
+    request: EngineRequest = EngineRequest()
     tuning: Tuning | None = None
     """None = the engine's usual one."""
     plans: Path | None = None
@@ -73,7 +73,7 @@ class EngineCandidate:
         return loader
 
     def _planned(self) -> EngineLoader:
-        plans, key = Plans(self.plans or Path()), plan_key(self.engine, self.spec, self.wanted)
+        plans, key = Plans(self.plans or Path()), plan_key(self.engine, self.spec, self.request)
         kept = plans.find(key) if self.plans else None
         if kept is None:
             raise EngineError(f"There is no plan for {self.engine} yet: `edged compile` makes one.")
@@ -82,7 +82,7 @@ class EngineCandidate:
         try:
             with plans.attempt(key):
                 loader: EngineLoader = room.TensorRtLoader(
-                    kept, self.spec, precision, tuning, self.wanted.zero_copy
+                    kept, self.spec, precision, tuning, self.request.zero_copy
                 )
                 engine = loader.open()
                 try:
@@ -95,9 +95,9 @@ class EngineCandidate:
         return loader
 
 
-def plan_key(engine: str, spec: ModelSpec, wanted: EngineRequest) -> str:
+def plan_key(engine: str, spec: ModelSpec, request: EngineRequest) -> str:
     """Under which a plan for this machine is kept. Raises EngineError where none can be used."""
-    return wanted.plan(spec, engine).key(machine.facts())
+    return request.plan(spec, engine).key(machine.facts())
 
 
 def installed() -> dict[str, str]:
@@ -117,15 +117,15 @@ def on_gpu(engine: str) -> bool:
     return engine in PRECISIONS or ENGINES[engine][2].get("device") == "cuda"
 
 
-def tunings(recipe: EngineCandidate) -> list[Tuning]:
+def tunings(candidate: EngineCandidate) -> list[Tuning]:
     """What is worth measuring of an engine, its usual first; within what is wanted."""
-    wanted, cores = recipe.wanted, os.cpu_count() or 1
-    if on_gpu(recipe.engine):  # units take turns on it; larger batches do more
+    request, cores = candidate.request, os.cpu_count() or 1
+    if on_gpu(candidate.engine):  # units take turns on it; larger batches do more
         found = [Tuning(2, 4), Tuning(1, 8), Tuning(2, 1), Tuning(3, 4)]
-        found = [replace(each, units=wanted.units or each.units) for each in found]
-    elif wanted.units:
-        found = [Tuning(wanted.units, 1)]
+        found = [replace(each, units=request.units or each.units) for each in found]
+    elif request.units:
+        found = [Tuning(request.units, 1)]
     else:  # a unit a core, or larger ones
         halves = Tuning(max(1, cores // 2), 1, min(2, cores))
         found = [Tuning(cores, 1), halves, Tuning(1, 1, cores), Tuning(cores, 4)]
-    return list(dict.fromkeys(replace(each, batch=wanted.batch or each.batch) for each in found))
+    return list(dict.fromkeys(replace(each, batch=request.batch or each.batch) for each in found))

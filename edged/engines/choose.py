@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edged.core.errors import EngineError, MissingDependency
@@ -21,6 +21,8 @@ from edged.core.types import ModelSpec
 from edged.engines import machine, tune
 from edged.engines.candidate import ENGINES, EngineCandidate, EngineRequest, installed, plan_key
 from edged.engines.plan import PRECISIONS, Plans
+from edged.runtime.state import StateFolder
+from edged.wire.spec import PLANS
 
 log = logging.getLogger(__name__)
 
@@ -28,44 +30,81 @@ LEAST = 10
 """The first TensorRT that keeps to a graph of mixed precision."""
 
 
-def recipes(
-    folder: Path,
-    spec: ModelSpec,
-    wanted: EngineRequest | str = "auto",
-    cache: Path | None = None,
-    plans: Path | None = None,
-    idle: Callable[[], None] | None = None,
-) -> list[EngineCandidate]:
-    """How to load the model in `folder` now, best first; at least one. Raises MissingDependency.
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of this box, and what is known of them. Any thread.
 
-    cache: where what was measured is remembered; without it nothing is tuned. plans: where plans
-    are kept. idle: see core.child.ask.
+    state: where what was measured is remembered; without it nothing is tuned. plans: where plans
+    are kept; None = in the model's folder, for what may not lie open elsewhere.
     """
-    wanted = EngineRequest(wanted) if isinstance(wanted, str) else wanted
-    plain = EngineCandidate(wanted.engine, folder, spec, wanted, None, plans)
-    if wanted.engine in ENGINES:
-        return [tune.tuned(plain, cache, idle)]
-    have = installed()
-    planned = by_plan(wanted)
-    ready = planned is not None and plan_is_kept(planned, spec, wanted, plans)
-    if planned is not None and ready and wanted.engine == "auto":
-        have[planned] = machine.facts()["tensorrt"]
-    if not have and not ready:
-        raise MissingDependency("onnxruntime or openvino", "cpu", "Inference")
-    # A batch that was meant for a GPU is not for those that serve in its place.
-    other = plain if wanted.engine == "auto" else replace(plain, wanted=replace(wanted, batch=None))
-    order = tune.order(other, have, cache, idle) if len(have) > 1 else list(have)
-    found = [replace(other, engine=engine) for engine in order]
-    if ready and wanted.engine != "auto":
-        found.insert(0, plain)
-    first, *others = found
-    return [tune.tuned(first, cache, idle), *others]
+
+    state: StateFolder | None = None
+    plans: Path | None = None
+
+    @classmethod
+    def of(cls, state: StateFolder) -> Engines:
+        """What is measured and built for a daemon, or for a user's command line."""
+        return cls(state, state.plans)
+
+    def plans_of(self, folder: Path) -> Path:
+        """Where plans of the model in `folder` are kept."""
+        return self.plans or folder / PLANS
+
+    def candidate(
+        self, engine: str, folder: Path, spec: ModelSpec, request: EngineRequest
+    ) -> EngineCandidate:
+        """How to load the model on that engine, and no other."""
+        return EngineCandidate(engine, folder, spec, request, None, self.plans_of(folder))
+
+    def candidates(
+        self,
+        folder: Path,
+        spec: ModelSpec,
+        request: EngineRequest | str = "auto",
+        idle: Callable[[], None] | None = None,
+    ) -> list[EngineCandidate]:
+        """How to load the model in `folder` now, best first; at least one.
+
+        Raises MissingDependency. idle: see runtime.child.ask.
+        """
+        request = EngineRequest(request) if isinstance(request, str) else request
+        plain = self.candidate(request.engine, folder, spec, request)
+        if request.engine in ENGINES:
+            return [tune.tuned(plain, self.state, idle)]
+        have = installed()
+        planned = by_plan(request)
+        ready = planned is not None and self.has_plan(planned, folder, spec, request)
+        if planned is not None and ready and request.engine == "auto":
+            have[planned] = machine.facts()["tensorrt"]
+        if not have and not ready:
+            raise MissingDependency("onnxruntime or openvino", "cpu", "Inference")
+        other = plain
+        if request.engine != "auto":
+            # A batch that was meant for a GPU is not for those that serve in its place.
+            other = replace(plain, request=replace(request, batch=None))
+        order = tune.order(other, have, self.state, idle) if len(have) > 1 else list(have)
+        found = [replace(other, engine=engine) for engine in order]
+        if ready and request.engine != "auto":
+            found.insert(0, plain)
+        first, *others = found
+        return [tune.tuned(first, self.state, idle), *others]
+
+    def has_plan(self, engine: str, folder: Path, spec: ModelSpec, request: EngineRequest) -> bool:
+        """Whether a plan of that engine for this machine is kept."""
+        plans = self.plans_of(folder)
+        if not plans.is_dir() or not machine.installed():
+            return False
+        try:
+            return Plans(plans).has(plan_key(engine, spec, request))
+        except EngineError as error:
+            log.warning("engine %s: %s", engine, error)
+            return False
 
 
-def by_plan(wanted: EngineRequest) -> str | None:
+def by_plan(request: EngineRequest) -> str | None:
     """The engine of PRECISIONS that is wanted, or that `auto` would have here; None for none."""
-    if wanted.engine != "auto":
-        return wanted.engine if wanted.engine in PRECISIONS else None
+    if request.engine != "auto":
+        return request.engine if request.engine in PRECISIONS else None
     if not machine.installed():
         return None
     try:
@@ -80,17 +119,6 @@ def check_installed(engine: str) -> None:
     """Raise MissingDependency unless there is a TensorRT for an engine that needs a plan."""
     if not machine.installed():
         raise MissingDependency("tensorrt", "tensorrt", f"Engine {engine}")
-
-
-def plan_is_kept(engine: str, spec: ModelSpec, wanted: EngineRequest, plans: Path | None) -> bool:
-    """Whether a plan of that engine for this machine is there."""
-    if plans is None or not plans.is_dir() or not machine.installed():
-        return False
-    try:
-        return Plans(plans).has(plan_key(engine, spec, wanted))
-    except EngineError as error:
-        log.warning("engine %s: %s", engine, error)
-        return False
 
 
 def extractor(model: bytes) -> FeatureExtractor:

@@ -30,8 +30,6 @@ from edged.runtime.durable import sync
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-PLANS = "plans"
-"""The folder of plans, beside what else is kept."""
 WORKSPACE = 256 * 1024 * 1024
 MOST = 24
 PROFILES = 4

@@ -35,6 +35,7 @@ from edged.engines import machine
 from edged.engines.candidate import EngineCandidate, EngineRequest, installed, on_gpu, tunings
 from edged.engines.plan import PRECISIONS
 from edged.runtime.child import ask
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Worker
 from edged.wire import imaging
 from edged.wire.spec import read_spec
@@ -54,18 +55,21 @@ NEARLY = 0.75
 MOST = 256  # of units, of a batch, of threads
 MEASURE_SECONDS = 120.0
 REFUSED = 3  # exit code of a measurement whose engine says why it cannot serve
-ORDERS, TUNINGS = "engine-choice.json", "engine-tuning.json"
 
 
 def order(
-    plain: EngineCandidate, have: dict[str, str], cache: Path | None, idle: Idle | None = None
+    plain: EngineCandidate,
+    have: dict[str, str],
+    state: StateFolder | None,
+    idle: Idle | None = None,
 ) -> list[str]:
     """The engines of `have` (and their versions), fastest first. plain: with any engine.
 
     idle: see core.child.ask.
     """
     key = _key(replace(plain, engine=max(have)), sorted(have.items()))
-    known = _remembered(cache, ORDERS)
+    file = None if state is None else state.engine_choice
+    known = _remembered(file)
     kept = known.get(key)
     if isinstance(kept, list) and kept and all(str(name) in have for name in kept):
         # A GPU that did not work then may do so now: its driver is no part of the key.
@@ -79,28 +83,31 @@ def order(
     # When nothing can be measured all are offered, so that their own words say why not.
     fastest = sorted(times, key=lambda name: times[name] * COARSER.get(name, 1.0)) or list(have)
     if not any(math.isnan(seconds) for seconds in found.values()):
-        _keep(cache, ORDERS, {**known, key: fastest})
+        _keep(file, {**known, key: fastest})
     return fastest
 
 
-def tuned(recipe: EngineCandidate, cache: Path | None, idle: Idle | None = None) -> EngineCandidate:
+def tuned(
+    candidate: EngineCandidate, state: StateFolder | None, idle: Idle | None = None
+) -> EngineCandidate:
     """The recipe with the best use of its engine; as it is where that cannot be measured."""
-    wanted = recipe.wanted
-    if cache is None or (wanted.units and (wanted.batch or not on_gpu(recipe.engine))):
-        return recipe  # nothing is open: on a CPU larger batches gain nothing (measured)
-    key = _key(recipe, [recipe.engine, asdict(wanted), installed().get(recipe.engine)])
-    known = _remembered(cache, TUNINGS)
+    request = candidate.request
+    if state is None or (request.units and (request.batch or not on_gpu(candidate.engine))):
+        return candidate  # nothing is open: on a CPU larger batches gain nothing (measured)
+    key = _key(candidate, [candidate.engine, asdict(request), installed().get(candidate.engine)])
+    file = state.engine_tuning
+    known = _remembered(file)
     kept = _read(known.get(key))
     if kept is None:
-        log.info("engine %s: measuring how it is used best, for some seconds", recipe.engine)
-        found, why = _child("tune", recipe, idle)
+        log.info("engine %s: measuring how it is used best, for some seconds", candidate.engine)
+        found, why = _child("tune", candidate, idle)
         kept = _read(found)
         if kept is None:
-            log.warning("engine %s is not tuned: %s", recipe.engine, why)
-            return recipe
-        log.info("engine %s: %s", recipe.engine, kept)
-        _keep(cache, TUNINGS, {**known, key: list(astuple(kept))})
-    return replace(recipe, tuning=kept)
+            log.warning("engine %s is not tuned: %s", candidate.engine, why)
+            return candidate
+        log.info("engine %s: %s", candidate.engine, kept)
+        _keep(file, {**known, key: list(astuple(kept))})
+    return replace(candidate, tuning=kept)
 
 
 def _read(found: object) -> Tuning | None:
@@ -120,31 +127,31 @@ def best(ways: Ways) -> Tuning:
     )
 
 
-def tried(recipe: EngineCandidate, idle: Idle | None = None) -> tuple[float, str | None]:
+def tried(candidate: EngineCandidate, idle: Idle | None = None) -> tuple[float, str | None]:
     """Seconds an image on one unit, and why it cannot be had; in a process of its own.
 
     Infinity if the engine cannot run here; NaN if that is not known.
     """
-    found, why = _child("measure", recipe, idle)
+    found, why = _child("measure", candidate, idle)
     if isinstance(found, float):
         return found, None
     return (math.nan if found is None else math.inf), why
 
 
-def _measured(recipe: EngineCandidate, idle: Idle | None) -> float:
-    seconds, why = tried(recipe, idle)
+def _measured(candidate: EngineCandidate, idle: Idle | None) -> float:
+    seconds, why = tried(candidate, idle)
     if why is not None:
-        log.warning("engine %s does not run here: %s", recipe.engine, why)
+        log.warning("engine %s does not run here: %s", candidate.engine, why)
     return seconds
 
 
-def _child(what: str, recipe: EngineCandidate, idle: Idle | None) -> tuple[Any, str]:
+def _child(what: str, candidate: EngineCandidate, idle: Idle | None) -> tuple[Any, str]:
     """What a child finds; or, with a reason, False when its engine refuses, None when it fails."""
     asked = {
-        "engine": recipe.engine,
-        "folder": str(recipe.folder),
-        "plans": str(recipe.plans) if recipe.plans else None,
-        "wanted": asdict(recipe.wanted),
+        "engine": candidate.engine,
+        "folder": str(candidate.folder),
+        "plans": str(candidate.plans) if candidate.plans else None,
+        "request": asdict(candidate.request),
     }
     command = [sys.executable, "-m", "edged.engines.tune", what, json.dumps(asked)]
     try:
@@ -160,42 +167,42 @@ def _child(what: str, recipe: EngineCandidate, idle: Idle | None) -> tuple[Any, 
         return None, f"its process ended with {done.returncode}: {last}"
 
 
-def _remembered(cache: Path | None, name: str) -> dict[str, Any]:
-    if cache is None or not (cache / name).is_file():
+def _remembered(file: Path | None) -> dict[str, Any]:
+    if file is None or not file.is_file():
         return {}
     try:
-        known = json.loads((cache / name).read_text(encoding="utf-8"))
+        known = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(known, dict):
             return known
     except (OSError, ValueError):
         pass
-    log.warning("%s is damaged; measuring again", cache / name)
+    log.warning("%s is damaged; measuring again", file)
     return {}
 
 
-def _keep(cache: Path | None, name: str, known: dict[str, Any]) -> None:
-    if cache is None:
+def _keep(file: Path | None, known: dict[str, Any]) -> None:
+    if file is None:
         return
-    part = cache / f".{name}.{threading.get_native_id()}"
+    part = file.with_name(f".{file.name}.{threading.get_native_id()}")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(known), encoding="utf-8")
-        part.replace(cache / name)
+        part.replace(file)
     except OSError as error:
-        log.warning("%s cannot be written (%s); measuring again", cache / name, error.strerror)
+        log.warning("%s cannot be written (%s); measuring again", file, error.strerror)
 
 
-def _key(recipe: EngineCandidate, more: Sequence[Any]) -> str:
+def _key(candidate: EngineCandidate, more: Sequence[Any]) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line for line in lines if line.startswith("model name")), platform.machine())
-    gpu = machine.facts() if recipe.engine in PRECISIONS else {}
-    facts = json.dumps([cpu, os.cpu_count(), dict(gpu), more, recipe.spec.ref.sha256])
+    gpu = machine.facts() if candidate.engine in PRECISIONS else {}
+    facts = json.dumps([cpu, os.cpu_count(), dict(gpu), more, candidate.spec.ref.sha256])
     return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
-def measure(recipe: EngineCandidate) -> float:
+def measure(candidate: EngineCandidate) -> float:
     """Median seconds for one image on one unit, in this process."""
-    loader = recipe()
+    loader = candidate()
     engine = loader.open()
     try:
         times = []
@@ -209,13 +216,13 @@ def measure(recipe: EngineCandidate) -> float:
     return sorted(times[RUNS // 4 :])[len(times) // 3]
 
 
-def tune(recipe: EngineCandidate) -> list[int]:
+def tune(candidate: EngineCandidate) -> list[int]:
     """Units, batch, threads of the best use; in this process."""
     ways: Ways = {}
-    for way in tunings(recipe):
-        loader = replace(recipe, tuning=way)()
+    for way in tunings(candidate):
+        loader = replace(candidate, tuning=way)()
         try:
-            ways[way] = _work(loader, recipe.spec)
+            ways[way] = _work(loader, candidate.spec)
         finally:
             loader.close()
     return list(astuple(best(ways)))
@@ -261,15 +268,15 @@ def main() -> int:
     """The child: `measure` or `tune`, and a recipe as JSON; prints what it found."""
     what, asked = sys.argv[1], json.loads(sys.argv[2])
     folder, plans = Path(asked["folder"]), asked["plans"]
-    recipe = EngineCandidate(
+    candidate = EngineCandidate(
         asked["engine"],
         folder,
         read_spec(folder),
-        EngineRequest(**asked["wanted"]),
+        EngineRequest(**asked["request"]),
         plans=Path(plans) if plans else None,
     )
     try:
-        print(json.dumps({"measure": measure, "tune": tune}[what](recipe)))
+        print(json.dumps({"measure": measure, "tune": tune}[what](candidate)))
     except (EngineError, MissingDependency) as error:
         print(error, file=sys.stderr)
         return REFUSED

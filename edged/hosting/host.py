@@ -26,7 +26,7 @@ from edged.core.errors import (
     ShuttingDown,
     WrongState,
 )
-from edged.core.lifecycle import SERVING, Event, ModelStatus, advance
+from edged.core.lifecycle import MODEL_LIFE, SERVING, ModelEvent, ModelStatus, advance
 from edged.core.observer import Observer
 from edged.core.protocols import EngineLoader, HostedModel
 from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
@@ -85,7 +85,7 @@ class Host:
         """Begin to host on a thread `start-<name>`."""
         model = self._find(name)
         with self._lock:
-            model.status = advance(model.status, Event.START, f"Model {name}")
+            model.status = advance(MODEL_LIFE, model.status, ModelEvent.START, f"Model {name}")
             model.message = "The model is starting."
             model.settled.clear()
         self._crew.start(f"start-{name}", lambda worker: self._start(worker, model))
@@ -105,7 +105,7 @@ class Host:
         """
         model = self._find(name)
         with self._lock:
-            model.status = advance(model.status, Event.UPDATE, f"Model {name}")
+            model.status = advance(MODEL_LIFE, model.status, ModelEvent.UPDATE, f"Model {name}")
             model.message = "The model gets another engine."
             model.settled.clear()
         self._crew.start(f"swap-{name}", lambda worker: self._swap(worker, model, load))
@@ -115,13 +115,13 @@ class Host:
         """Finish the work in hand, then free the engine."""
         model = self._find(name)
         with self._lock:
-            model.status = advance(model.status, Event.STOP, f"Model {name}")
+            model.status = advance(MODEL_LIFE, model.status, ModelEvent.STOP, f"Model {name}")
             model.message = "The model is stopping."
             running, model.running = model.running, None
         self._observer.engine_changed(name, "")
         self._tear_down(model, running, Reason.SHUTDOWN, "the model stopped before its turn came")
         with self._lock:
-            model.status = advance(model.status, Event.STOPPED, f"Model {name}")
+            model.status = advance(MODEL_LIFE, model.status, ModelEvent.STOPPED, f"Model {name}")
             model.message = "The model is not running."
         if model.upgrading is not None:  # it may still write into the model's folder
             model.upgrading.join(FAREWELL_SECONDS)
@@ -249,7 +249,9 @@ class Host:
         at = (folder, spec, load)
         with self._lock:
             model.spec, model.running = spec, running
-            model.status = advance(model.status, Event.HOSTING_DONE, f"Model {hosting.name}")
+            model.status = advance(
+                MODEL_LIFE, model.status, ModelEvent.HOSTING_DONE, f"Model {hosting.name}"
+            )
             model.message = RUNNING
         running.pool.resize(running.units)  # last: units that die at once find their model hosted
         self._observer.engine_changed(hosting.name, loader.name)
@@ -284,7 +286,9 @@ class Host:
         finally:
             with self._lock:
                 if model.status is ModelStatus.SYSTEM_UPDATING:  # else its last unit died
-                    model.status = advance(model.status, Event.UPDATED, f"Model {name}")
+                    model.status = advance(
+                        MODEL_LIFE, model.status, ModelEvent.UPDATED, f"Model {name}"
+                    )
                     model.message = message
             model.settled.set()
 
@@ -352,7 +356,9 @@ class Host:
             if model.coming is not None and model.coming.serving:
                 return  # units change, and the new ones take its jobs
             model.running = None
-            model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
+            model.status = advance(
+                MODEL_LIFE, model.status, ModelEvent.HOSTING_FAILED, model.hosting.name
+            )
             model.message = message
         log.error("model %s: %s", model.hosting.name, message)
         self._tear_down(model, running, Reason.ENGINE_FAILED, "every inference unit ended")
@@ -360,7 +366,9 @@ class Host:
     def _fail(self, model: Model, message: str) -> None:
         log.error("model %s: %s", model.hosting.name, message)
         with self._lock:
-            model.status = advance(model.status, Event.HOSTING_FAILED, model.hosting.name)
+            model.status = advance(
+                MODEL_LIFE, model.status, ModelEvent.HOSTING_FAILED, model.hosting.name
+            )
             model.message = message
 
     def _tear_down(

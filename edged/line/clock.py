@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from edged.core.errors import InvalidInput, NotFound, WrongState
+from edged.core.lifecycle import advance
 from edged.core.names import TriggerKind
 from edged.core.observer import Observer
-from edged.core.stations import WORDS, StationEvent, StationState, advance
+from edged.core.stations import STATION_LIFE, WORDS, StationEvent, StationState
 from edged.core.types import Ack, Inspection, Reason, TriggerRequest
 from edged.line.in_progress import inspection_future
 from edged.line.station import Station
@@ -36,13 +37,13 @@ _E = StationEvent
 class Conditions:
     """What a station needs, asked for on the clock's thread; each answers at once.
 
-    hosted: whether a model is there to judge. model: which. recipe: give it another, or raise.
+    hosted: whether a model is there to judge. model: which. choose: let another judge, or raise.
     keeps: whether records can be kept, else why not. halt: remember that it was told to stop, or
     to start. halted: what was remembered.
     """
 
     hosted: Callable[[], bool]
-    recipe: Callable[[str], str]
+    choose: Callable[[str], str]
     keeps: Callable[[], str] = lambda: ""
     model: Callable[[], str] = lambda: ""
     halt: Callable[[bool], None] = lambda _: None
@@ -137,7 +138,7 @@ class StationClock:
         """See core.protocols.Stations."""
         place = self._place(station)
         if word == "recipe":
-            text = place.conditions.recipe(model)
+            text = place.conditions.choose(model)
         elif word in ("start", "stop"):
             place.conditions.halt(word == "stop")
             place.halted = word == "stop"
@@ -206,7 +207,7 @@ class StationClock:
         refusal = self._refusal(place)
         station.refusal = refusal
         while (event := _next_event(place, refusal)) is not None:
-            place.state = advance(place.state, event, f"Station {place.name}")
+            place.state = advance(STATION_LIFE, place.state, event, f"Station {place.name}")
             self._observer.station_state(place.name, place.state)
         word = WORDS[place.state]
         if word == "ready" and station.in_progress >= station.rules.waiting:

@@ -62,15 +62,15 @@ class SparkplugSink:
         config: MqttConfig,
         options: SparkplugConfig,
         devices: Collection[str],
-        state_dir: Path,
+        bd_seq: Path,
         crew: Crew,
         observer: Observer,
         deadline: Deadline,
     ) -> None:
-        """devices: the stations."""
+        """devices: the stations. bd_seq: the file that keeps the number of births and deaths."""
         self._config = config
         self._options = options
-        self._path = state_dir / "sparkplug-bdseq"
+        self._path = bd_seq
         self._crew = crew
         self._observer = observer
         self._deadline = deadline

@@ -19,6 +19,7 @@ from edged.core.errors import BadImage, InvalidInput, NotFound, Resource
 from edged.core.protocols import HostedModel, Labels
 from edged.core.types import Image, Inspection
 from edged.rest.protocol import SERVICE
+from edged.runtime.state import StateFolder
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
 from edged.store.keyring import Keyring
@@ -83,7 +84,7 @@ class Context:
     jobs: PackagingJobs
     buckets: Buckets
     hosting: ModelHosting
-    folder: Path
+    state: StateFolder
     """Where the models' folders lie."""
     keyring: Keyring
     scratch: Scratch

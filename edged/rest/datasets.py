@@ -13,19 +13,17 @@ import json
 from typing import Any
 
 from edged.core.errors import NotFound, Resource, WrongState
+from edged.core.lifecycle import CHANGEABLE, DATASET_LIFE, DatasetEvent, DatasetStatus, advance
 from edged.rest.context import PAGE, Call, Context, page_start, page_token, project_of
 from edged.rest.projects import dataset_metadata
 from edged.store.catalog import DatasetRow, EntryFilter, Project
 
-CREATING = "CREATE_IN_PROGRESS"
-CREATED = "CREATE_COMPLETE"
-UPDATING = "UPDATE_IN_PROGRESS"
-CHANGEABLE = (CREATED, "UPDATE_COMPLETE", "UPDATE_FAILED_ROLLBACK_COMPLETE")
+CREATING, CREATED = DatasetStatus.CREATE_IN_PROGRESS, DatasetStatus.CREATE_COMPLETE
 MADE = "The dataset was created successfully."
 
 
 def create(context: Context, call: Call) -> dict[str, Any]:
-    """An empty data set, or one that is filled from a manifest behind the answer."""
+    """An empty data set, or one that is filled from a manifest in the background."""
     kind = str(call["DatasetType"])
     source = (call.get("DatasetSource") or {}).get("GroundTruthManifest", {}).get("S3Object")
     with context.catalog.transaction():
@@ -96,22 +94,23 @@ def list_entries(context: Context, call: Call) -> dict[str, Any]:
 
 
 def update(context: Context, call: Call) -> dict[str, Any]:
-    """Add or replace entries, all or none, behind the answer."""
+    """Add or replace entries, all or none, in the background."""
     with context.catalog.transaction():
         project, row = dataset_of(context, call)
         _check_idle(project, row)
         if row.status not in CHANGEABLE:
             raise WrongState(
-                f"The {row.type} dataset of {project.name} is {row.status}: delete it and create "
-                "it anew.",
+                f"The {row.type} dataset of {project.name} is {row.status.value}: delete it and "
+                "create it anew.",
                 resource_of(project, row.type),
             )
         changes = call["Changes"].decode("utf-8", "surrogateescape")
         context.catalog.add_pending(row.id, json.dumps({"changes": changes}))
         message = "The dataset is being updated."
-        context.catalog.set_dataset(row.id, UPDATING, message, context.now())
+        status = advance(DATASET_LIFE, row.status, DatasetEvent.UPDATE, f"The dataset {row.id}")
+        context.catalog.set_dataset(row.id, status, message, context.now())
     context.wake()
-    return {"Status": UPDATING}
+    return {"Status": status.value}
 
 
 def dataset_of(context: Context, call: Call) -> tuple[Project, DatasetRow]:
@@ -131,8 +130,9 @@ def resource_of(project: Project, kind: str) -> Resource:
 
 
 def _check_idle(project: Project, row: DatasetRow) -> None:
-    if row.status.endswith("IN_PROGRESS"):
+    if row.status.value.endswith("IN_PROGRESS"):
         raise WrongState(
-            f"The {row.type} dataset of {project.name} is {row.status}: wait until that has ended.",
+            f"The {row.type} dataset of {project.name} is {row.status.value}: wait until that has "
+            "ended.",
             resource_of(project, row.type),
         )

@@ -1,4 +1,4 @@
-"""Fills and changes data sets behind the answers, one accepted piece of work after the other.
+"""Fills and changes data sets in the background, one accepted piece of work after the other.
 
 Owns the checks of manifest lines. Work lies in the catalog; it is done, and forgotten, in one
 transaction with what came of it, so that after a crash it is simply done again. A line that is
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.core.errors import BadDataset, EdgedError
+from edged.core.lifecycle import DATASET_LIFE, DatasetEvent, advance
 from edged.rest.context import Context, Shelf
 from edged.store.buckets import Limit, split
 from edged.store.catalog import DatasetEntry, Pending
@@ -47,9 +48,9 @@ def _settle(context: Context, work: Pending) -> None:
     facts = json.loads(work.facts)
     creating = "manifest" in facts
     done, failed = (
-        ("CREATE_COMPLETE", "CREATE_FAILED")
+        (DatasetEvent.CREATION_DONE, DatasetEvent.CREATION_FAILED)
         if creating
-        else ("UPDATE_COMPLETE", "UPDATE_FAILED_ROLLBACK_COMPLETE")
+        else (DatasetEvent.UPDATE_DONE, DatasetEvent.UPDATE_FAILED)
     )
     word = "created" if creating else "updated"
     try:
@@ -64,8 +65,9 @@ def _settle(context: Context, work: Pending) -> None:
 
 
 def _end(
-    context: Context, work: Pending, status: str, message: str, entries: list[DatasetEntry]
+    context: Context, work: Pending, event: DatasetEvent, message: str, entries: list[DatasetEntry]
 ) -> None:
+    status = advance(DATASET_LIFE, work.status, event, f"The dataset {work.dataset}")
     with context.catalog.transaction():
         if context.catalog.set_dataset(work.dataset, status, message, context.now()):
             context.catalog.put_entries(work.dataset, entries, context.now())

@@ -3,7 +3,7 @@
 Not an operation of Lookout for Vision: it stands beside its surface, in own.py. Owns the copy of
 the picture in a bucket, so that the entry stays good when the archive lets its picture go, and the
 manifest line; what an entry must be is checked by imports.py, as of UpdateDatasetEntries. Unlike
-that, it is done when it is answered: one line needs nothing done behind.
+that, it is done when it is answered: one line needs nothing in the background.
 
 A second process may do the same while the daemon runs: the catalog takes one writer at a time.
 
@@ -24,9 +24,10 @@ from typing import Any
 
 from edged.config import ACCOUNT, REGION, Quotas
 from edged.core.errors import InvalidInput, NotFound, Resource, WrongState
+from edged.core.lifecycle import CHANGEABLE, DATASET_LIFE, DatasetEvent, advance
 from edged.core.protocols import Journal, Label
 from edged.rest.context import Call, Context, check_picture
-from edged.rest.datasets import CHANGEABLE, resource_of
+from edged.rest.datasets import resource_of
 from edged.rest.imports import checked_line, known
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetRow, Scope
@@ -95,7 +96,10 @@ class Desk:
             had = known(self, row.id, label.dataset)
             entry = checked_line(line, f"Inspection {id}", had)
             self.catalog.put_entries(row.id, [entry], self.now())
-            self.catalog.set_dataset(row.id, "UPDATE_COMPLETE", UPDATED, self.now())
+            status, name = row.status, f"The dataset {row.id}"
+            for event in (DatasetEvent.UPDATE, DatasetEvent.UPDATE_DONE):
+                status = advance(DATASET_LIFE, status, event, name)
+            self.catalog.set_dataset(row.id, status, UPDATED, self.now())
         return source
 
     def _project(self, label: Label, station: str) -> tuple[Scope, str]:
@@ -132,8 +136,8 @@ class Desk:
             )
         if row.status not in CHANGEABLE:
             raise WrongState(
-                f"The {kind} dataset of {name} is {row.status}: wait until that has ended, or "
-                "make it anew if it failed.",
+                f"The {kind} dataset of {name} is {row.status.value}: wait until that has ended, "
+                "or make it anew if it failed.",
                 resource_of(project, kind),
             )
         return row

@@ -26,7 +26,7 @@ from edged.core.errors import (
     Resource,
     WrongState,
 )
-from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.core.lifecycle import MODEL_LIFE, ModelEvent, ModelStatus, advance
 from edged.rest import tags
 from edged.rest.context import (
     PAGE,
@@ -70,7 +70,7 @@ def create(context: Context, call: Call) -> dict[str, Any]:
     with context.catalog.transaction():
         project = project_of(context, call)
         data = lines_of(context, project)
-        if len(context.models.having("TRAINING")) >= context.quotas.trainings:
+        if len(context.models.having(ModelStatus.TRAINING)) >= context.quotas.trainings:
             raise QuotaExceeded(
                 f"{context.quotas.trainings} models are in training, as many as are allowed: wait "
                 "until one is done.",
@@ -81,13 +81,13 @@ def create(context: Context, call: Call) -> dict[str, Any]:
             "description": call.get("Description"),
             "output": {"Bucket": where["Bucket"], "Prefix": prefix},
         }
-        row = context.models.add(project, "TRAINING", TRAINING, facts, context.now())
+        row = context.models.add(project, ModelStatus.TRAINING, TRAINING, facts, context.now())
         arn = model_arn(row.scope, row.project, row.version)
         key = DataKey.new() if master is not None else None
         if master is not None and key is not None:
             facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
             context.models.set(row, row.status, row.message, facts)
-        closet = Closet(context.folder / str(row.id), key)
+        closet = Closet(context.state.models / str(row.id), key)
         closet.root.mkdir(parents=True, exist_ok=True)
         for kind, lines in data.items():
             closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
@@ -124,7 +124,7 @@ def describe(context: Context, call: Call) -> dict[str, Any]:
             "EvaluationResult": facts.get("evaluation_result"),
             "EvaluationEndTimestamp": facts.get("evaluation_end"),
             "KmsKeyId": facts.get("kms"),
-            **(units if row.status == "HOSTED" else {}),
+            **(units if row.status is ModelStatus.HOSTED else {}),
         }
     }
 
@@ -133,7 +133,7 @@ def delete(context: Context, call: Call) -> dict[str, Any]:
     """Remove a model that is neither in training nor hosted, before the answer."""
     with context.catalog.transaction():
         _, row = model_of(context, call)
-        _moved(context, row, Event.DELETE)
+        _moved(context, row, ModelEvent.DELETE)
         me = (row.scope, row.project, row.version)
         if me in [(job.scope, job.project, job.version) for job in context.jobs.waiting()]:
             raise WrongState(
@@ -145,7 +145,7 @@ def delete(context: Context, call: Call) -> dict[str, Any]:
         context.models.delete(row)
         arn = model_arn(row.scope, row.project, row.version)
         context.catalog.set_tags(arn, {})
-    context.wake()  # its folder goes behind the answer
+    context.wake()  # its folder goes in the background
     return {"ModelArn": arn}
 
 
@@ -160,38 +160,42 @@ def start(context: Context, call: Call) -> dict[str, Any]:
         )
     with context.catalog.transaction():
         _, row = model_of(context, call)
-        _moved(context, row, Event.START)
-        context.models.set(row, "HOSTED", STARTING, {**row.facts, "units": units, "most": most})
+        starting = _moved(context, row, ModelEvent.START)
+        # The row says what it shall come to; what the daemon does with it now is asked of it.
+        wanted = advance(MODEL_LIFE, starting, ModelEvent.HOSTING_DONE, hosted_name(row))
+        facts = {**row.facts, "units": units, "most": most}
+        context.models.set(row, wanted, STARTING, facts)
         host(context, row, units, most)
         # What cannot be written down must not run.
         context.catalog.on_rollback(partial(_unhost, context, row))
-    return {"Status": ModelStatus.STARTING_HOSTING.value}
+    return {"Status": starting.value}
 
 
 def stop(context: Context, call: Call) -> dict[str, Any]:
-    """Stop hosting; what is in hand is finished behind the answer."""
+    """Stop hosting; what is in progress is finished in the background."""
     with context.catalog.transaction():
         _, row = model_of(context, call)
-        _moved(context, row, Event.STOP)
-        context.models.set(row, "STOPPING_HOSTING", STOPPING, row.facts)
+        stopping = _moved(context, row, ModelEvent.STOP)
+        context.models.set(row, stopping, STOPPING, row.facts)
     context.wake()
-    return {"Status": ModelStatus.STOPPING_HOSTING.value}
+    return {"Status": stopping.value}
 
 
 def settle(context: Context, beat: Callable[[], None]) -> None:
-    """End the hosting of every model that was stopped, behind the answer. beat: before each."""
-    for row in context.models.having("STOPPING_HOSTING"):
+    """End the hosting of every model that was stopped. beat: before each."""
+    for row in context.models.having(ModelStatus.STOPPING_HOSTING):
         beat()
         try:
             _unhost(context, row)
         except WrongState as error:
             log.warning("a model could not be stopped, and is tried again: %s", error)
             continue
-        context.models.set(row, "TRAINED", TRAINED, row.facts)
+        stopped = advance(MODEL_LIFE, row.status, ModelEvent.STOPPED, hosted_name(row))
+        context.models.set(row, stopped, TRAINED, row.facts)
 
 
 def host(context: Context, row: ModelRow, units: int, most: int) -> None:
-    """Begin to host a trained model; see service.Hosting."""
+    """Begin to host a trained model; see context.ModelHosting."""
 
     def opened() -> Path:
         place = context.scratch.place(_place(row))
@@ -199,7 +203,7 @@ def host(context: Context, row: ModelRow, units: int, most: int) -> None:
         return place
 
     sealed = opened if "data_key" in row.facts else None
-    folder = context.folder / str(row.id) / MODEL
+    folder = context.state.models / str(row.id) / MODEL
     context.hosting.host(hosted_name(row), folder, units, most, sealed)
 
 
@@ -214,7 +218,7 @@ def _place(row: ModelRow) -> str:
 
 def status_of(context: Context, row: ModelRow) -> tuple[ModelStatus, str]:
     """What a model is now, and the message that goes with it."""
-    settled = ModelStatus(row.status)
+    settled = row.status
     live = context.hosting.hosted(hosted_name(row))
     if live is None:
         lost = settled is ModelStatus.HOSTED
@@ -225,12 +229,12 @@ def status_of(context: Context, row: ModelRow) -> tuple[ModelStatus, str]:
     return live.status, message
 
 
-def _moved(context: Context, row: ModelRow, event: Event) -> None:
-    """Raise WrongState unless the model may go that way now."""
+def _moved(context: Context, row: ModelRow, event: ModelEvent) -> ModelStatus:
+    """Where `event` leads the model as it is now. Raises WrongState if it may not happen."""
     status, _ = status_of(context, row)
     name = f"{row.project}/{row.version}"
     try:
-        advance(status, event, f"The model {name}")
+        return advance(MODEL_LIFE, status, event, f"The model {name}")
     except WrongState as error:
         raise WrongState(str(error), Resource("MODEL", name)) from None
 
@@ -256,7 +260,7 @@ def hosted_name(row: ModelRow) -> str:
 
 def closet_of(context: Context, row: ModelRow) -> Closet:
     """The model's folder; its model folder is `MODEL` in it. Raises ModelError without its key."""
-    root, wrapped = context.folder / str(row.id), row.facts.get("data_key")
+    root, wrapped = context.state.models / str(row.id), row.facts.get("data_key")
     if wrapped is None:
         return Closet(root, None)
     try:

@@ -15,7 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edged.core.errors import EdgedError, InvalidInput, NotFound, Resource, WrongState
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import (
+    PACKAGING_LIFE,
+    ModelStatus,
+    PackagingEvent,
+    PackagingStatus,
+    advance,
+)
 from edged.rest.context import (
     PAGE,
     Call,
@@ -95,7 +101,7 @@ def describe(context: Context, call: Call) -> dict[str, Any]:
             **_metadata(row),
             "ModelPackagingConfiguration": {"Greengrass": facts["configuration"]},
             "ModelPackagingOutputDetails": {"Greengrass": made}
-            if row.status == "SUCCEEDED"
+            if row.status is PackagingStatus.SUCCEEDED
             else None,
         }
     }
@@ -115,19 +121,22 @@ def list_all(context: Context, call: Call) -> dict[str, Any]:
 
 
 def settle(context: Context, beat: Callable[[], None]) -> None:
-    """Do all accepted jobs, behind the answers; one that was cut off is done again.
+    """Do all accepted jobs, in the background; one that was cut off is done again.
 
     beat: before each.
     """
     for row in context.jobs.waiting():
         beat()
-        context.jobs.set(row, "RUNNING", "The model is being packaged.", context.now())
+        name = f"The job {row.name}"
+        running = advance(PACKAGING_LIFE, row.status, PackagingEvent.RUN, name)
+        context.jobs.set(row, running, "The model is being packaged.", context.now())
         try:
             _package(context, row)
         except EdgedError as error:
-            context.jobs.set(row, "FAILED", str(error), context.now())
+            event, message = PackagingEvent.FAIL, str(error)
         else:
-            context.jobs.set(row, "SUCCEEDED", "The model was packaged.", context.now())
+            event, message = PackagingEvent.DONE, "The model was packaged."
+        context.jobs.set(row, advance(PACKAGING_LIFE, running, event, name), message, context.now())
 
 
 def _package(context: Context, row: PackagingJobRow) -> None:
@@ -135,7 +144,7 @@ def _package(context: Context, row: PackagingJobRow) -> None:
     model = context.models.find(project, str(row.version)) if project else None
     if model is None:
         raise NotFound(f"The model {row.project}/{row.version} was deleted.")
-    key = bundle.signing_key(context.folder.parent / "signing.key")
+    key = bundle.signing_key(context.state.signing_key)
     facts = {
         "component": row.facts["component"],
         "component_version": row.facts["component_version"],
@@ -211,7 +220,7 @@ def _metadata(row: PackagingJobRow) -> dict[str, Any]:
         "ModelVersion": str(row.version),
         "ModelPackagingJobDescription": row.facts.get("description"),
         "ModelPackagingMethod": METHOD,
-        "Status": row.status,
+        "Status": row.status.value,
         "StatusMessage": row.message,
         "CreationTimestamp": round(row.created, 3),
         "LastUpdatedTimestamp": round(row.updated, 3),

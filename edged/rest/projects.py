@@ -87,6 +87,6 @@ def dataset_metadata(row: DatasetRow) -> dict[str, Any]:
     return {
         "DatasetType": row.type,
         "CreationTimestamp": round(row.created, 3),
-        "Status": row.status,
+        "Status": row.status.value,
         "StatusMessage": row.message,
     }

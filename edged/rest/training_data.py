@@ -13,8 +13,9 @@ from collections import Counter
 
 from edged.config import Quotas
 from edged.core.errors import InvalidInput, WrongState
+from edged.core.lifecycle import CHANGEABLE
 from edged.rest.context import Context
-from edged.rest.datasets import CHANGEABLE, resource_of
+from edged.rest.datasets import resource_of
 from edged.store.catalog import EntryFilter, Project
 from edged.wire.manifest import ANOMALY, kind_of, mask_of
 

@@ -1,4 +1,4 @@
-"""Trains accepted models, one after the other, behind the answers.
+"""Trains accepted models, one after the other, in the background.
 
 Owns the way from a model's manifests to its folder and its evaluation files. What is to be trained
 lies in the model's folder since CreateModel answered; after a crash it is trained again, with the
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edged.core.errors import BadDataset, EdgedError
+from edged.core.lifecycle import MODEL_LIFE, ModelEvent, ModelStatus, advance
 from edged.rest.context import Context, check_picture, model_arn
 from edged.rest.models import MODEL, TRAINED, closet_of
 from edged.store.buckets import split
@@ -40,7 +41,7 @@ Train: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 def settle(context: Context, train: Train, stopped: Callable[[], bool]) -> None:
     """Train every model that waits for it, and remove folders of models that are gone."""
     while not stopped():
-        waiting = context.models.having("TRAINING")
+        waiting = context.models.having(ModelStatus.TRAINING)
         if not waiting:
             break
         _train(context, train, waiting[0], stopped)
@@ -50,18 +51,19 @@ def settle(context: Context, train: Train, stopped: Callable[[], bool]) -> None:
 def _train(context: Context, train: Train, row: ModelRow, stopped: Callable[[], bool]) -> None:
     try:
         facts = _trained(context, train, row)
-        status, message = "TRAINED", TRAINED
+        event, message = ModelEvent.TRAINING_DONE, TRAINED
     except EdgedError as error:
         if stopped():
             return  # the daemon ends: the model is trained at its next start
-        status, message, facts = "TRAINING_FAILED", str(error), row.facts
+        event, message, facts = ModelEvent.TRAINING_FAILED, str(error), row.facts
     except Exception:
         log.exception("model %s/%d: its training failed", row.project, row.version)
         message = "The training failed for a reason of the server's own; its log says why."
-        status, facts = "TRAINING_FAILED", row.facts
+        event, facts = ModelEvent.TRAINING_FAILED, row.facts
     for name in ("images", "features"):
-        shutil.rmtree(context.folder / str(row.id) / name, ignore_errors=True)
+        shutil.rmtree(context.state.models / str(row.id) / name, ignore_errors=True)
     context.scratch.remove(_place(row))
+    status = advance(MODEL_LIFE, row.status, event, f"The model {row.project}/{row.version}")
     context.models.set(row, status, message, facts)
 
 
@@ -235,9 +237,9 @@ def _line(
 
 def _sweep(context: Context) -> None:
     """Remove folders whose model is gone."""
-    if not context.folder.is_dir():
+    if not context.state.models.is_dir():
         return
-    for path in context.folder.iterdir():
+    for path in context.state.models.iterdir():
         if not path.name.isdecimal() or context.models.by_id(int(path.name)) is not None:
             continue
         with context.catalog.transaction():  # a model in the making has a folder before its row

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from edged.core.lifecycle import DatasetStatus
 from edged.store.database import Database
 
 
@@ -36,7 +37,7 @@ class DatasetRow:
 
     id: int
     type: str
-    status: str
+    status: DatasetStatus
     message: str
     created: float
     updated: float
@@ -69,7 +70,7 @@ class Pending:
     id: int
     dataset: int
     type: str
-    status: str
+    status: DatasetStatus
     facts: str
 
 
@@ -119,16 +120,16 @@ class Catalog:
         self._db.run("DELETE FROM projects WHERE id = ?", project.id)
 
     def add_dataset(
-        self, project: Project, kind: str, status: str, message: str, now: float
+        self, project: Project, kind: str, status: DatasetStatus, message: str, now: float
     ) -> DatasetRow | None:
         """The new data set, or None if the project has one of that type."""
         found = self._db.one(
             "INSERT INTO datasets (project, type, status, message, created, updated)"
             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
             " RETURNING id, type, status, message, created, updated",
-            project.id, kind, status, message, now, now,
+            project.id, kind, status.value, message, now, now,
         )  # fmt: skip
-        return DatasetRow(*found) if found else None
+        return _dataset(found) if found else None
 
     def datasets(self, project: Project) -> list[DatasetRow]:
         """Train before test."""
@@ -137,17 +138,17 @@ class Catalog:
             " ORDER BY type DESC",
             project.id,
         )
-        return [DatasetRow(*row) for row in found]
+        return [_dataset(row) for row in found]
 
     def dataset(self, project: Project, kind: str) -> DatasetRow | None:
         """The project's data set of that type."""
         return next((each for each in self.datasets(project) if each.type == kind), None)
 
-    def set_dataset(self, dataset: int, status: str, message: str, now: float) -> bool:
+    def set_dataset(self, dataset: int, status: DatasetStatus, message: str, now: float) -> bool:
         """Change its status; False if it has gone."""
         return self._db.run(
             "UPDATE datasets SET status = ?, message = ?, updated = ? WHERE id = ?",
-            status, message, now, dataset,
+            status.value, message, now, dataset,
         ) > 0  # fmt: skip
 
     def add_pending(self, dataset: int, facts: str) -> None:
@@ -160,7 +161,10 @@ class Catalog:
             "SELECT pending.id, dataset, type, status, facts FROM pending"
             " JOIN datasets ON datasets.id = dataset ORDER BY pending.id LIMIT 1"
         )
-        return Pending(*found) if found else None
+        if found is None:
+            return None
+        number, dataset, kind, status, facts = found
+        return Pending(number, dataset, kind, DatasetStatus(status), facts)
 
     def done(self, work: Pending) -> None:
         """Forget work; in the transaction of what it came to."""
@@ -262,3 +266,8 @@ class Catalog:
             "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
             *scope, operation, token, digest, answer, expires,
         )  # fmt: skip
+
+
+def _dataset(found: tuple[Any, ...]) -> DatasetRow:
+    number, kind, status, message, created, updated = found
+    return DatasetRow(number, kind, DatasetStatus(status), message, created, updated)

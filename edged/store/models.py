@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from edged.core.lifecycle import ModelStatus
 from edged.store.catalog import Project, Scope
 from edged.store.database import Database
 
@@ -24,7 +25,7 @@ class ModelRow:
     scope: Scope
     project: str
     version: int
-    status: str
+    status: ModelStatus
     message: str
     created: float
     facts: dict[str, Any]
@@ -37,14 +38,14 @@ class Models:
         self._db = database
 
     def add(
-        self, project: Project, status: str, message: str, facts: dict[str, Any], now: float
+        self, project: Project, status: ModelStatus, message: str, facts: dict[str, Any], now: float
     ) -> ModelRow:
         """A model with the project's next version; no version is given twice."""
         self._db.run("UPDATE projects SET last_version = last_version + 1 WHERE id = ?", project.id)
         found = self._db.one(
             "INSERT INTO models (project, version, status, message, created, facts)"
             " SELECT id, last_version, ?, ?, ?, ? FROM projects WHERE id = ? RETURNING id",
-            status, message, now, json.dumps(facts), project.id,
+            status.value, message, now, json.dumps(facts), project.id,
         )  # fmt: skip
         row = self.by_id(int(found[0])) if found else None
         if row is None:
@@ -73,17 +74,16 @@ class Models:
         )  # fmt: skip
         return [_row(row) for row in found]
 
-    def having(self, status: str) -> list[ModelRow]:
+    def having(self, status: ModelStatus) -> list[ModelRow]:
         """Every model of whatever project in that status, oldest first."""
-        return [
-            _row(r) for r in self._db.rows(f"{JOINED} WHERE status = ? ORDER BY models.id", status)
-        ]
+        found = self._db.rows(f"{JOINED} WHERE status = ? ORDER BY models.id", status.value)
+        return [_row(row) for row in found]
 
-    def set(self, row: ModelRow, status: str, message: str, facts: dict[str, Any]) -> bool:
+    def set(self, row: ModelRow, status: ModelStatus, message: str, facts: dict[str, Any]) -> bool:
         """Change it; False if it has gone."""
         return self._db.run(
             "UPDATE models SET status = ?, message = ?, facts = ? WHERE id = ?",
-            status, message, json.dumps(facts), row.id,
+            status.value, message, json.dumps(facts), row.id,
         ) > 0  # fmt: skip
 
     def delete(self, row: ModelRow) -> None:
@@ -93,5 +93,13 @@ class Models:
 
 def _row(found: tuple[Any, ...]) -> ModelRow:
     number, account, region, project, version, status, message, created, facts = found
-    scope = Scope(account, region)
-    return ModelRow(number, scope, project, version, status, message, created, json.loads(facts))
+    return ModelRow(
+        number,
+        Scope(account, region),
+        project,
+        version,
+        ModelStatus(status),
+        message,
+        created,
+        json.loads(facts),
+    )

@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from edged.core.lifecycle import PackagingStatus
 from edged.store.catalog import Project, Scope
 from edged.store.database import Database
 
+_S = PackagingStatus
 JOINED = (
     "SELECT jobs.id, projects.account, projects.region, projects.name, jobs.name, version, status,"
     " message, jobs.created, updated, facts FROM jobs JOIN projects ON projects.id = project"
@@ -24,7 +26,7 @@ class PackagingJobRow:
     project: str
     name: str
     version: int
-    status: str
+    status: PackagingStatus
     message: str
     created: float
     updated: float
@@ -43,8 +45,8 @@ class PackagingJobs:
         """A new job, CREATED; False if the project has one of that name."""
         return self._db.run(
             "INSERT INTO jobs (project, name, version, status, message, created, updated, facts)"
-            " VALUES (?, ?, ?, 'CREATED', 'The job was created.', ?, ?, ?) ON CONFLICT DO NOTHING",
-            project.id, name, version, now, now, json.dumps(facts),
+            " VALUES (?, ?, ?, ?, 'The job was created.', ?, ?, ?) ON CONFLICT DO NOTHING",
+            project.id, name, version, _S.CREATED.value, now, now, json.dumps(facts),
         ) > 0  # fmt: skip
 
     def find(self, project: Project, name: str) -> PackagingJobRow | None:
@@ -62,24 +64,27 @@ class PackagingJobs:
 
     def waiting(self) -> list[PackagingJobRow]:
         """Jobs that are not done, of whatever project, oldest first."""
-        found = self._db.rows(f"{JOINED} WHERE status IN ('CREATED', 'RUNNING') ORDER BY jobs.id")
+        found = self._db.rows(
+            f"{JOINED} WHERE status IN (?, ?) ORDER BY jobs.id",
+            _S.CREATED.value, _S.RUNNING.value,
+        )  # fmt: skip
         return [_row(row) for row in found]
 
     def has_component(self, scope: Scope, name: str, version: str) -> bool:
         """Whether a job that did not fail makes, or made, that component."""
         found = self._db.one(
-            f"{JOINED} WHERE account = ? AND region = ? AND status != 'FAILED'"
+            f"{JOINED} WHERE account = ? AND region = ? AND status != ?"
             " AND json_extract(facts, '$.component') = ?"
             " AND json_extract(facts, '$.component_version') = ?",
-            *scope, name, version,
+            *scope, _S.FAILED.value, name, version,
         )  # fmt: skip
         return found is not None
 
-    def set(self, row: PackagingJobRow, status: str, message: str, now: float) -> None:
+    def set(self, row: PackagingJobRow, status: PackagingStatus, message: str, now: float) -> None:
         """Change its status."""
         self._db.run(
             "UPDATE jobs SET status = ?, message = ?, updated = ? WHERE id = ?",
-            status, message, now, row.id,
+            status.value, message, now, row.id,
         )  # fmt: skip
 
 
@@ -87,8 +92,7 @@ def _row(found: tuple[Any, ...]) -> PackagingJobRow:
     number, account, region, project, name, version, status, message, created, updated, facts = (
         found
     )
-    scope = Scope(account, region)
-    facts = json.loads(facts)
+    scope, state, facts = Scope(account, region), PackagingStatus(status), json.loads(facts)
     return PackagingJobRow(
-        number, scope, project, name, version, status, message, created, updated, facts
+        number, scope, project, name, version, state, message, created, updated, facts
     )

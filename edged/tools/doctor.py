@@ -24,6 +24,7 @@ import edged
 from edged.core.errors import EdgedError
 from edged.engines import machine, tune
 from edged.engines.candidate import ENGINES, PACKAGES, EngineCandidate, EngineRequest, installed
+from edged.engines.choose import Engines
 from edged.tools.plan_build import compiled
 from edged.wire import imaging
 from edged.wire.spec import read_spec
@@ -139,8 +140,8 @@ def _engines() -> dict[str, Any]:
     return found
 
 
-def _usable(recipe: EngineCandidate, version: str) -> str:
-    seconds, why = tune.tried(recipe)
+def _usable(candidate: EngineCandidate, version: str) -> str:
+    seconds, why = tune.tried(candidate)
     words = f"usable ({version}, {seconds * 1e3:.2f} ms for a small picture)"
     return words if why is None else f"no: {why}"
 
@@ -149,11 +150,11 @@ def _tensorrt(model: Path) -> str:
     """Whether it builds a plan and runs it."""
     if not machine.installed():
         return "no: tensorrt is not installed"
-    plans, wanted = model.with_name("plans"), EngineRequest("tensorrt-fp32")
+    plans, request = model.with_name("plans"), EngineRequest("tensorrt-fp32")
     try:
-        compiled(model, wanted, plans, lambda *_, **__: None)
-        recipe = EngineCandidate(wanted.engine, model, read_spec(model), wanted, None, plans)
-        return _usable(recipe, machine.facts()["tensorrt"])
+        compiled(model, request, plans, lambda *_, **__: None)
+        candidate = Engines(plans=plans).candidate(request.engine, model, read_spec(model), request)
+        return _usable(candidate, machine.facts()["tensorrt"])
     except EdgedError as error:
         return f"no: {error}"
 

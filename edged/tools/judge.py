@@ -17,11 +17,13 @@ from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
-from edged.engines.candidate import EngineCandidate, EngineRequest
-from edged.engines.plan import PLANS, PRECISIONS
+from edged.engines.candidate import EngineRequest
+from edged.engines.choose import Engines
+from edged.engines.plan import PRECISIONS
 from edged.hosting.decide import decide
 from edged.hosting.parity import first_qualified
 from edged.hosting.units import check_size, predict
+from edged.runtime.state import StateFolder
 from edged.wire import imaging
 from edged.wire.imaging import Decoded, Opener
 from edged.wire.results import detect_anomaly_result
@@ -42,15 +44,12 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        wanted = EngineRequest(self._choice, units=1)
-        kept = cache_folder()
-        recipes = choose.recipes(self._folder, self.spec, wanted, kept, kept / PLANS)
+        request, engines = EngineRequest(self._choice, units=1), Engines.of(user_state())
+        candidates = engines.candidates(self._folder, self.spec, request)
         if self._choice in PRECISIONS:  # who names it here wants its numbers, and no other's
             choose.check_installed(self._choice)
-            recipes = [
-                EngineCandidate(self._choice, self._folder, self.spec, wanted, None, kept / PLANS)
-            ]
-        self._loader = first_qualified(recipes, self.spec, self._folder / GOLDEN).loader
+            candidates = [engines.candidate(self._choice, self._folder, self.spec, request)]
+        self._loader = first_qualified(candidates, self.spec, self._folder / GOLDEN).loader
         self.engine_name = self._loader.name
         self._engine: Engine = self._loader.open()
         return self
@@ -75,10 +74,10 @@ class Judge:
         return decide(prediction, 0, self.spec.threshold, self.spec.classes, picture.shape)
 
 
-def cache_folder() -> Path:
+def user_state() -> StateFolder:
     """The user's cache folder, where the speed of engines is remembered, and plans are kept."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "edged"
+    return StateFolder((Path(home) if home else Path.home() / ".cache") / "edged")
 
 
 def train(

@@ -16,21 +16,19 @@ from edged.store.catalog import Catalog
 from edged.store.database import Database
 from edged.tools.replay import reader
 
-CATALOG = "catalog.sqlite"
-
 
 def put(config: Config, id: str, wanted: Label) -> str:
     """Make an archived picture an entry of a data set; its source-ref. Raises as Labels does."""
-    rest, state = config.rest, config.state_dir
-    if not (state / CATALOG).exists():
+    rest, state = config.rest, config.state
+    if not state.catalog.exists():
         raise NotFound(
-            f"{state / CATALOG}: there is no catalog of the API: add a [rest] section, run edged, "
+            f"{state.catalog}: there is no catalog of the API: add a [rest] section, run edged, "
             "and make a project and its data set."
         )
-    root = (rest.buckets if rest else None) or state / "buckets"
+    root = (rest.buckets if rest else None) or state.buckets
     s3 = S3Service(rest.s3_endpoint, rest.s3_region) if rest and rest.s3 else None
     followed = {station.name: station.follows for station in config.all_stations}
-    archive, database = reader(config), Database(state / CATALOG)
+    archive, database = reader(config), Database(state.catalog)
     database.open()
     try:
         catalog = Catalog(database)

@@ -1,4 +1,4 @@
-"""TensorRT's plans: built ahead (`edged compile`), or behind a line that another engine serves.
+"""TensorRT's plans: built ahead (`edged compile`), or while another engine serves.
 
 A build takes minutes and more memory than serving does, and a fault of it must not reach the line:
 so it is a child process at low priority with a memory cap, one at a time. The child also proves the
@@ -28,7 +28,8 @@ from edged.core.protocols import EngineLoader, Progress
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
 from edged.engines.candidate import EngineCandidate, EngineRequest, plan_key
-from edged.engines.plan import PLANS, PRECISIONS, Plans, timing_key
+from edged.engines.choose import Engines
+from edged.engines.plan import PRECISIONS, Plans, timing_key
 from edged.hosting.parity import first_qualified
 from edged.runtime.child import Child, serve
 from edged.wire import imaging
@@ -45,14 +46,14 @@ class Compilation(Child):
     """One plan built in a process of its own. `run` on one thread; `cancel` on any."""
 
     def __init__(
-        self, folder: Path, wanted: EngineRequest, plans: Path, memory_mb: int = MEMORY_MB
+        self, folder: Path, asked: EngineRequest, plans: Path, memory_mb: int = MEMORY_MB
     ) -> None:
-        """wanted: names an engine of PRECISIONS. A child that dies is an EngineError."""
+        """asked: names an engine of PRECISIONS. A child that dies is an EngineError."""
         if not LEAST_MEMORY_MB <= memory_mb <= MOST_MEMORY_MB:
             raise InvalidInput(
                 f"memory {memory_mb} MB: give {LEAST_MEMORY_MB} to {MOST_MEMORY_MB} MB."
             )
-        request = {"folder": str(folder), "plans": str(plans), "wanted": asdict(wanted)}
+        request = {"folder": str(folder), "plans": str(plans), "asked": asdict(asked)}
         super().__init__(
             "edged.tools.plan_build", "The compilation", request, memory_mb, EngineError
         )
@@ -60,12 +61,10 @@ class Compilation(Child):
 
 @dataclass(frozen=True, slots=True)
 class PlanUpgrade:
-    """Looks for a better engine while another serves; see pipeline.host.Hosting.better."""
+    """hosting.swap.EngineUpgrade: to TensorRT, once its plan is built and proven."""
 
-    wanted: EngineRequest
-    cache: Path
-    plans: Path | None
-    """None = in the model's folder, for what may not lie open elsewhere."""
+    request: EngineRequest
+    engines: Engines
 
     def __call__(
         self,
@@ -83,25 +82,25 @@ class PlanUpgrade:
         engine = self._planned(idle)
         if engine is None:
             return None
-        wanted, plans = replace(self.wanted, engine=engine), self.plans or folder / PLANS
+        request = replace(self.request, engine=engine)
         while not _turn.acquire(timeout=1.0):
             idle()
         try:
-            self._make_ready(folder, spec, wanted, plans, tell, idle)
+            self._make_ready(folder, spec, request, tell, idle)
         finally:
             _turn.release()
         names = [running.engine] if isinstance(running, EngineCandidate) else []
-        for recipe in choose.recipes(folder, spec, self.wanted, self.cache, plans, idle):
-            if recipe.engine in (engine, *names):  # whichever comes first
-                return recipe if recipe.engine not in names else None
+        for candidate in self.engines.candidates(folder, spec, self.request, idle):
+            if candidate.engine in (engine, *names):  # whichever comes first
+                return candidate if candidate.engine not in names else None
         return None
 
     def _planned(self, idle: Callable[[], None]) -> str | None:
         """The engine whose plan this machine can have; who named it hears why it cannot."""
-        if self.wanted.engine in PRECISIONS:
-            choose.check_installed(self.wanted.engine)
+        if self.request.engine in PRECISIONS:
+            choose.check_installed(self.request.engine)
             machine.facts(idle)
-        elif self.wanted.engine != "auto" or not machine.installed():
+        elif self.request.engine != "auto" or not machine.installed():
             return None
         else:
             try:
@@ -109,35 +108,35 @@ class PlanUpgrade:
             except EngineError as error:
                 log.warning("engine tensorrt: %s", error)
                 return None
-        return choose.by_plan(self.wanted)
+        return choose.by_plan(self.request)
 
     def _make_ready(
         self,
         folder: Path,
         spec: ModelSpec,
-        wanted: EngineRequest,
-        plans: Path,
+        request: EngineRequest,
         tell: Callable[[str], None],
         idle: Callable[[], None],
     ) -> None:
         """Build the plan unless it is kept, or was refused before."""
-        if choose.plan_is_kept(wanted.engine, spec, wanted, plans):
+        if self.engines.has_plan(request.engine, folder, spec, request):
             return
-        refused = Plans(plans).refusal(plan_key(wanted.engine, spec, wanted))
+        plans = self.engines.plans_of(folder)
+        refused = Plans(plans).refusal(plan_key(request.engine, spec, request))
         if refused:
             raise ParityError(refused)
-        tell("a TensorRT plan is built behind it")
-        Compilation(folder, wanted, plans).run(_nobody, idle)
+        tell("a TensorRT plan is built in the background")
+        Compilation(folder, request, plans).run(_nobody, idle)
 
 
 def compiled(
-    folder: Path, wanted: EngineRequest, plans: Path, progress: Progress, memory_mb: int = MEMORY_MB
+    folder: Path, asked: EngineRequest, plans: Path, progress: Progress, memory_mb: int = MEMORY_MB
 ) -> dict[str, Any]:
     """Build the plan of a model ahead of time; what was done. Raises as Compilation.run does."""
     read_spec(folder)  # what is wrong with the folder is said before a process is begun
-    choose.check_installed(wanted.engine)
+    choose.check_installed(asked.engine)
     plans.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Compilation(folder, wanted, plans, memory_mb).run(progress)
+    return Compilation(folder, asked, plans, memory_mb).run(progress)
 
 
 def _nobody(stage: str, done: int, total: int, **facts: Any) -> None:
@@ -148,11 +147,11 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The child's work."""
     folder, place = Path(request["folder"]), Path(request["plans"])
     _become_owner(place.parent)
-    # What it has in hand is worth nothing, and TensorRT's code would not hear of a handler.
+    # What it is doing is worth nothing, and TensorRT's code would not hear of a handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    wanted, plans = EngineRequest(**request["wanted"]), Plans(place)
+    asked, plans = EngineRequest(**request["asked"]), Plans(place)
     spec, here = read_spec(folder), machine.facts()
-    what, key = wanted.plan(spec, wanted.engine), plan_key(wanted.engine, spec, wanted)
+    what, key = asked.plan(spec, asked.engine), plan_key(asked.engine, spec, asked)
     of = {"sha256": what.sha256, "precision": what.precision, "batch": what.batch}
     facts = {"what": of, "model": spec.ref.name, "machine": dict(here)}
     try:
@@ -166,8 +165,8 @@ def _compile(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         if times:
             plans.keep(timing, times, {"what": "timing cache", "machine": dict(here)})
         progress("proof", 0, 1)
-        recipe = partial(tensorrt.TensorRtLoader, plan, spec, what.precision)
-        proven = first_qualified([recipe], spec, folder / GOLDEN)
+        load = partial(tensorrt.TensorRtLoader, plan, spec, what.precision)
+        proven = first_qualified([load], spec, folder / GOLDEN)
         proven.loader.close()
         # Only now: one that crashes its process must not be there for the daemon.
         plans.keep(key, plan, facts)
@@ -233,10 +232,9 @@ def _earned(int8: bytes, folder: Path, spec: ModelSpec) -> None:
     with tempfile.TemporaryDirectory(prefix="edged-int8-") as scratch:
         (Path(scratch) / MODEL).write_bytes(int8)
         try:
-            recipe = EngineCandidate(
-                "onnxruntime", Path(scratch), spec, EngineRequest(units=1, batch=1)
-            )
-            first_qualified([recipe], spec, folder / GOLDEN).loader.close()
+            request = EngineRequest(units=1, batch=1)
+            plain = EngineCandidate("onnxruntime", Path(scratch), spec, request)
+            first_qualified([plain], spec, folder / GOLDEN).loader.close()
         except ParityError as error:
             raise ParityError(f"INT8 has not earned its place. {error}") from None
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from edged.archive.reader import JOURNAL, ArchiveReader
 from edged.config import Config
-from edged.config.archive import ARCHIVE
 from edged.core.errors import EdgedError, InvalidInput, ModelError, NotFound, SinkError
 from edged.core.protocols import JournalEntry
 from edged.hosting.parity import TOLERANCE
@@ -44,7 +43,7 @@ _AS_CONFIGURED = {
 def reader(config: Config) -> ArchiveReader:
     """The archive of a configuration, to read. Raises NotFound without one."""
     given = config.archive.path if config.archive else None
-    folder = given or config.state_dir / ARCHIVE
+    folder = given or config.state.archive
     if not (folder / JOURNAL).exists():
         raise NotFound(
             f"{folder}: there is no archive: add an [archive] section, and run edged with it."
@@ -137,7 +136,7 @@ def _folders(config: Config) -> Iterator[tuple[str, Path]]:
     """Every model that can be read: the configuration's, and those that the API has trained."""
     for model in config.models:
         yield model.name, model.path
-    for spec in sorted((config.state_dir / "models").glob(f"*/model/{SPEC}")):
+    for spec in sorted(config.state.models.glob(f"*/model/{SPEC}")):
         if (spec.parent / MODEL).exists():
             yield "", spec.parent
 

@@ -3,6 +3,7 @@
     FOLDER/model.onnx     the whole graph: uint8 (N, H, W, 3) BGR in, `score` and `map` out
     FOLDER/spec.json      this
     FOLDER/golden/*.png   a few training pictures whose scores the trainer wrote down
+    FOLDER/plans/         TensorRT plans of a model that may not lie open elsewhere
 
 `read_spec` checks that `model.onnx` is the file the trainer wrote, byte for byte.
 """
@@ -19,7 +20,7 @@ from edged.core.errors import ModelError
 from edged.core.types import DefectClass, ModelRef, ModelSpec
 
 FORMAT = 1
-MODEL, SPEC, GOLDEN = "model.onnx", "spec.json", "golden"
+MODEL, SPEC, GOLDEN, PLANS = "model.onnx", "spec.json", "golden", "plans"
 
 
 def read_spec(folder: Path, name: str | None = None) -> ModelSpec:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from edged.cli.main import main
+from edged.config import FolderCameraConfig, OpenCvCameraConfig, SimulatedCameraConfig
 from edged.config.load import load
 from tests.conftest import HEIGHT, WIDTH
 
@@ -355,9 +356,9 @@ def test_the_shipped_file_has_every_key_with_its_default(tmp_path: Path) -> None
     path.write_text(re.sub(r"^# (?=\[|[a-z0-9_]+ = )", "", text, flags=re.M), encoding="utf-8")
     whole = load(path)
     assert {type(c) for c in whole.cameras} == {
-        load.OpenCvCamera,
-        load.FolderCamera,
-        load.SimulatedCamera,
+        OpenCvCameraConfig,
+        FolderCameraConfig,
+        SimulatedCameraConfig,
     }
     sections: list[Any] = [whole, *whole.models, *whole.cameras, *whole.stations, whole.archive]
     sections += [

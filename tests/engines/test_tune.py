@@ -13,8 +13,10 @@ import pytest
 from edged.cli.main import main
 from edged.core.names import EngineName
 from edged.core.protocols import Tuning
-from edged.engines import choose, tune
+from edged.engines import tune
 from edged.engines.candidate import ENGINES, NAMES, EngineCandidate, EngineRequest, tunings
+from edged.engines.choose import Engines
+from edged.runtime.state import StateFolder
 from edged.wire.spec import read_spec
 
 
@@ -25,35 +27,37 @@ def test_the_shortest_batch_among_those_that_do_nearly_as_much_is_taken() -> Non
 
 
 def test_the_best_use_is_measured_apart_and_remembered(model: Path, tmp_path: Path) -> None:
-    spec = read_spec(model)
-    (found,) = choose.recipes(model, spec, "onnxruntime", tmp_path)
+    spec, state = read_spec(model), StateFolder(tmp_path)
+    engines = Engines(state)
+    (found,) = engines.candidates(model, spec, "onnxruntime")
     assert found.tuning in tunings(found)
-    kept = tmp_path / tune.TUNINGS
+    kept = state.engine_tuning
     ((key, numbers),) = json.loads(kept.read_text()).items()
     assert Tuning(*numbers) == found.tuning
     kept.write_text(json.dumps({key: [5, 3, 1]}))
-    (again,) = choose.recipes(model, spec, "onnxruntime", tmp_path)
+    (again,) = engines.candidates(model, spec, "onnxruntime")
     assert again.tuning == Tuning(5, 3, 1)  # what was kept counts, nothing is measured again
     loader = again()
     assert loader.tuning == Tuning(5, 3, 1)
     loader.close()
     for damaged in ("{", json.dumps({key: "x"}), json.dumps({key: [1, 2]})):
         kept.write_text(damaged)
-        (anew,) = choose.recipes(model, spec, "onnxruntime", tmp_path)
+        (anew,) = engines.candidates(model, spec, "onnxruntime")
         assert anew.tuning in tunings(anew)
 
 
 def test_what_the_configuration_gives_is_not_measured_but_kept_to(
     model: Path, tmp_path: Path
 ) -> None:
-    spec = read_spec(model)
+    spec, state = read_spec(model), StateFolder(tmp_path)
+    engines = Engines(state)
     for engine in ("onnxruntime", "openvino"):
-        (found,) = choose.recipes(model, spec, EngineRequest(engine, units=3, batch=2), tmp_path)
+        (found,) = engines.candidates(model, spec, EngineRequest(engine, units=3, batch=2))
         assert found.tuning is None
         loader = found()
         assert (loader.tuning.units, loader.tuning.batch) == (3, 2)
         loader.close()
-    assert not (tmp_path / tune.TUNINGS).exists()
+    assert not state.engine_tuning.exists()
 
 
 def test_an_engine_that_crashes_or_refuses_is_said_and_the_usual_is_kept(
@@ -64,7 +68,7 @@ def test_an_engine_that_crashes_or_refuses_is_said_and_the_usual_is_kept(
     for name in ("spec.json", "model.onnx"):
         (torn / name).write_bytes((model / name).read_bytes()[: None if name[0] == "s" else 99])
     recipe = EngineCandidate("onnxruntime", torn, read_spec(model))
-    assert tune.tuned(recipe, tmp_path) == recipe
+    assert tune.tuned(recipe, StateFolder(tmp_path)) == recipe
     assert "engine onnxruntime is not tuned: " in caplog.text
     seconds, why = tune.tried(recipe)
     assert not seconds < 10 and why is not None and "damaged" in why
@@ -84,9 +88,11 @@ def test_the_daemon_loads_no_runtime_to_choose_one(model: Path, tmp_path: Path) 
     import subprocess
 
     script = (
-        "import sys; from pathlib import Path; from edged.engines import choose\n"
+        "import sys; from pathlib import Path; from edged.engines.choose import Engines\n"
+        "from edged.runtime.state import StateFolder\n"
         "from edged.wire.spec import read_spec\n"
-        "p = Path(sys.argv[1]); choose.recipes(p, read_spec(p), 'auto', Path(sys.argv[2]))\n"
+        "p, kept = Path(sys.argv[1]), Engines(StateFolder(Path(sys.argv[2])))\n"
+        "kept.candidates(p, read_spec(p))\n"
         "print(sorted({'onnxruntime', 'openvino', 'tensorrt', 'pycuda'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", script, str(model), str(tmp_path)]
@@ -146,9 +152,9 @@ def test_a_gpu_that_failed_once_is_asked_again_and_the_others_are_not(
 ) -> None:
     plain = EngineCandidate("auto", model, read_spec(model))
     have = {"onnxruntime": "1", "onnxruntime-cuda": "1"}
-    assert tune.order(plain, have, tmp_path) == ["onnxruntime"]
+    assert tune.order(plain, have, StateFolder(tmp_path)) == ["onnxruntime"]
     caplog.clear()
-    assert tune.order(plain, have, tmp_path) == ["onnxruntime"]
+    assert tune.order(plain, have, StateFolder(tmp_path)) == ["onnxruntime"]
     assert "onnxruntime-cuda does not run here: This ONNX Runtime was built" in caplog.text
 
 

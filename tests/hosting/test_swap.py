@@ -13,8 +13,8 @@ from edged.core.errors import EngineError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
-from edged.engines import choose
 from edged.engines.candidate import EngineRequest
+from edged.engines.choose import Engines
 from edged.hosting.batch import Batcher
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
@@ -116,7 +116,8 @@ def test_jobs_sent_all_the_while_are_each_answered_once(model: Path, parts: Path
     spec, ears = read_spec(model), Ears()
     picture = read(next((parts / "normal").iterdir()))
     named = {
-        n: choose.recipes(model, spec, EngineRequest(n, 1))[0] for n in ("onnxruntime", "openvino")
+        n: Engines().candidates(model, spec, EngineRequest(n, 1))[0]
+        for n in ("onnxruntime", "openvino")
     }
     hosting = HostingSpec(
         "m", lambda: model, read_spec, lambda *_: [named["onnxruntime"]], units=1, queue=64

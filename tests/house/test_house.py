@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import edged
-from edged.core import errors, lifecycle
+from edged.core import errors, lifecycle, stations
 from edged.core.observer import Observer
+from edged.runtime.state import StateFolder
 
 HOUSE = Path(edged.__file__).parent
 SOURCES = sorted(p for p in HOUSE.rglob("*.py") if "pb" not in p.parts)
@@ -116,13 +119,65 @@ def test_every_error_stands_in_the_tree_as_it_answers(leaf: type[errors.EdgedErr
     assert line.split()[-3:] == [leaf.aws_code, str(leaf.http_status), leaf.grpc_code]
 
 
-def test_every_state_that_something_leads_to_has_a_way_on_or_is_an_end() -> None:
-    targets = set(lifecycle.TRANSITIONS.values())
-    sources = {status for status, _ in lifecycle.TRANSITIONS}
-    assert targets - sources == {lifecycle.ModelStatus.DELETING}
+P = lifecycle.PackagingStatus
+LIVES: list[tuple[Any, set[Any]]] = [
+    (lifecycle.MODEL_LIFE, {lifecycle.ModelStatus.DELETING}),
+    (lifecycle.DATASET_LIFE, {lifecycle.DatasetStatus.CREATE_FAILED}),
+    (lifecycle.PACKAGING_LIFE, {P.SUCCEEDED, P.FAILED}),
+    (stations.STATION_LIFE, set()),
+]
+
+
+@pytest.mark.parametrize(("life", "ends"), LIVES, ids=["model", "data set", "job", "station"])
+def test_every_state_that_something_leads_to_has_a_way_on_or_is_an_end(
+    life: dict[tuple[Enum, Enum], Enum], ends: set[Enum]
+) -> None:
+    assert set(life.values()) - {state for state, _ in life} == ends
+
+
+def test_every_event_of_a_life_happens_somewhere() -> None:
+    """A way that nothing ever takes would be a promise of the table alone."""
+    tables = ("lifecycle.py", "stations.py")
+    text = "\n".join(p.read_text(encoding="utf-8") for p in SOURCES if p.name not in tables)
+    events = {event for life, _ in LIVES for _, event in life}
+    spelled = {e: (f"{type(e).__name__}.{e.name}", f"_E.{e.name}") for e in events}
+    assert [e for e, words in spelled.items() if not any(w in text for w in words)] == []
+
+
+def test_a_status_is_written_out_in_the_tables_alone() -> None:
+    """Whoever moves a status by hand, as a raw word, goes around `advance`."""
+    words = {s.value for kind in (lifecycle.ModelStatus, lifecycle.DatasetStatus) for s in kind}
+    found = []
+    for path in SOURCES:
+        if path.name in ("lifecycle.py", "declared.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in words:
+                found.append(f"{module(path)}:{node.lineno} {node.value}")
+    assert found == []
 
 
 def test_no_hook_is_dead() -> None:
     text = "\n".join(p.read_text(encoding="utf-8") for p in SOURCES)
     hooks = [name for name in vars(Observer) if not name.startswith("_")]
     assert [hook for hook in hooks if f"bserver.{hook}(" not in text] == []
+
+
+def test_the_files_of_the_state_folder_are_named_in_one_place() -> None:
+    state = StateFolder(Path())
+    names = {str(getattr(state, name)) for name, of in vars(StateFolder).items() if _is_path(of)}
+    # Words that mean something else, too: a section, a folder of a model, a command.
+    names -= {"archive", "models", "buckets", "plans"}
+    assert "outbox.sqlite" in names and "stations.json" in names
+    found = []
+    for path in SOURCES:
+        if module(path) == StateFolder.__module__:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in names:
+                found.append(f"{module(path)}:{node.lineno} {node.value}")
+    assert found == []
+
+
+def _is_path(member: object) -> bool:
+    return isinstance(member, property)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from edged.core.errors import InvalidInput, NotFound, WrongState
-from edged.core.stations import TRANSITIONS, WORDS, StationEvent, StationState, advance
+from edged.core.lifecycle import advance
+from edged.core.stations import STATION_LIFE, WORDS, StationEvent, StationState
 from edged.core.types import NoVerdict, Reason, TriggerRequest
 from edged.line.clock import Conditions, StationClock
 from edged.line.in_progress import Rules
@@ -77,13 +78,13 @@ def place(kind: str = "grpc", interval: float = 0.0, **rules: Any) -> Iterator[P
 
 def test_the_table_has_no_way_into_work_past_ready_and_every_state_has_a_word() -> None:
     assert set(WORDS) == set(S)
-    for (state, _), after in TRANSITIONS.items():
+    for (state, _), after in STATION_LIFE.items():
         if after in (S.SINGLE_EXECUTION, S.CONTINUOUS_EXECUTION):
             assert state is S.READY
         if state in (S.ERROR, S.HALTED):
             assert WORDS[after] != "ready"
     with pytest.raises(WrongState, match="Station s1 is HALTED: cannot begin a part now"):
-        advance(S.HALTED, StationEvent.START_SINGLE, "Station s1")
+        advance(STATION_LIFE, S.HALTED, StationEvent.START_SINGLE, "Station s1")
 
 
 def test_somebody_who_asks_gets_the_one_inspection_of_the_order() -> None:

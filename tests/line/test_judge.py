@@ -15,6 +15,7 @@ import pytest
 
 from edged.config import Config, MqttConfig, RestConfig, SimulatedCameraConfig
 from edged.core.errors import BadImage, Busy, WrongState
+from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection
 from edged.daemon.app import App
 from edged.hosting.host import Host
@@ -43,7 +44,7 @@ def prepare(state: Path, model: Path) -> None:
     assert project is not None
     for _ in range(2):
         facts = {"output": {"Bucket": "b", "Prefix": ""}}
-        row = Models(database).add(project, "TRAINED", "", facts, time.time())
+        row = Models(database).add(project, ModelStatus.TRAINED, "", facts, time.time())
         shutil.copytree(model, state / "models" / str(row.id) / "model")
     database.close()
 

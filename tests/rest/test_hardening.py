@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 
 from edged.config import Config, Quotas, RestConfig, SimulatedCameraConfig
 from edged.core.errors import ModelError
+from edged.core.lifecycle import ModelStatus
 from edged.daemon.app import App
 from edged.rest import server
 from edged.store.catalog import Scope
@@ -136,7 +137,7 @@ def test_a_damaged_catalog_does_not_keep_the_cameras_from_starting(
         until_cameras_end=True,
     )
     app.run(signals=False)
-    assert app.tally.summary()["inspections"] == 3
+    assert app.summary.totals()["inspections"] == 3
     alone = App(Config(state_dir=tmp_path, rest=rest))
     with pytest.raises(ModelError, match="restore it from a backup"):
         alone.run(signals=False)
@@ -324,7 +325,7 @@ def trained(rest: Rest, versions: int) -> None:
     assert project is not None
     for _ in range(versions):
         facts = {"output": {"Bucket": "parts", "Prefix": ""}}
-        service.models.add(project, "TRAINED", "", facts, 1.0)
+        service.models.add(project, ModelStatus.TRAINED, "", facts, 1.0)
 
 
 def test_a_model_that_failed_holds_no_units(tmp_path: Path) -> None:

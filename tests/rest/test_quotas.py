@@ -48,7 +48,7 @@ def refusal(rest: Rest, train: list[str], test: list[str] | None = None) -> str:
     aws.create_project(**AT)
     for kind, lines in (("train", train), ("test", test)):
         if lines is not None:
-            (rest.service.folder.parent / "buckets" / "parts" / "m").write_text("\n".join(lines))
+            (rest.service.state.path / "buckets" / "parts" / "m").write_text("\n".join(lines))
             source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": "m"}}}
             aws.create_dataset(**AT, DatasetType=kind, DatasetSource=source)
             rest.settle()

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from edged.config import Quotas
-from edged.core.lifecycle import ModelStatus
+from edged.core.lifecycle import DatasetStatus, ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
 from edged.rest.chain import Chain
 from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.throttle import Throttle
+from edged.runtime.state import StateFolder
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetEntry, Scope
 from edged.store.database import Database
@@ -94,7 +95,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     quotas = Quotas(single_normal=0, single_anomaly=0)
     service = Context(
         Catalog(database), Models(database), PackagingJobs(database), Buckets(tmp_path / "buckets"),
-        stage, tmp_path / "models", Keyring(tmp_path / "keyring.json"), Scratch(tmp_path), lambda:
+        stage, StateFolder(tmp_path), Keyring(tmp_path / "keyring.json"), Scratch(tmp_path), lambda:
         None, quotas,
     )  # fmt: skip
     yield World(service, stage)
@@ -105,7 +106,7 @@ def dataset_in(world: World, status: str) -> None:
     catalog = world.service.catalog
     project = catalog.add_project(SCOPE, "part_1", 1.0)
     assert project is not None
-    row = catalog.add_dataset(project, "train", status, "", 1.0)
+    row = catalog.add_dataset(project, "train", DatasetStatus(status), "", 1.0)
     assert row is not None
     catalog.put_entries(row.id, [DatasetEntry("s3://bucket/a", "{}", "normal")], 1.0)
 
@@ -166,9 +167,7 @@ def model_in(world: World, status: ModelStatus) -> None:
     project = service.catalog.add_project(SCOPE, "part_1", 1.0)
     assert project is not None
     settled = {S.TRAINING, S.TRAINED, S.TRAINING_FAILED, S.DELETING}
-    row_status = status.value if status in settled else "HOSTED"
-    if status is S.STOPPING_HOSTING:
-        row_status = status.value
+    row_status = status if status in settled or status is S.STOPPING_HOSTING else S.HOSTED
     world.stage.status = None if status in settled else status
     facts = {"output": {"Bucket": "bucket", "Prefix": ""}, "units": 1, "most": 1}
     service.models.add(project, row_status, "", facts, 1.0)

@@ -16,7 +16,7 @@ import pytest
 
 from edged.config import GrpcConfig
 from edged.core.errors import NotFound, WrongState
-from edged.core.lifecycle import Event, ModelStatus, advance
+from edged.core.lifecycle import MODEL_LIFE, ModelEvent, ModelStatus, advance
 from edged.core.observer import Observer
 from edged.core.protocols import HostedModel, Labels, LiveJournal, Stations
 from edged.core.types import (
@@ -61,15 +61,15 @@ class StandInHost:
 
     def start(self, name: str) -> ModelStatus:
         self._known(name)
-        self.status[name] = advance(self.status[name], Event.START)
+        self.status[name] = advance(MODEL_LIFE, self.status[name], ModelEvent.START, name)
         return self.status[name]
 
     def stop(self, name: str) -> ModelStatus:
         self._known(name)
-        self.status[name] = advance(self.status[name], Event.STOP)
+        self.status[name] = advance(MODEL_LIFE, self.status[name], ModelEvent.STOP, name)
         self.stopping.set()
         assert self.may_stop.wait(20)
-        self.status[name] = advance(self.status[name], Event.STOPPED)
+        self.status[name] = advance(MODEL_LIFE, self.status[name], ModelEvent.STOPPED, name)
         return self.status[name]
 
     def models(self) -> list[HostedModel]:

@@ -13,7 +13,7 @@ from botocore.config import Config
 
 from edged.config import Quotas
 from edged.core.observer import Observer
-from edged.daemon.api import ApiHosting
+from edged.daemon.api_hosting import ApiHosting
 from edged.hosting.host import Host
 from edged.rest import imports
 from edged.rest.chain import Chain, Done
@@ -21,6 +21,7 @@ from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.server import RestServer
 from edged.rest.throttle import Throttle
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog
@@ -80,8 +81,8 @@ def rest_server(
         Models(database),
         PackagingJobs(database),
         Buckets(buckets),
-        ApiHosting(host, folder, 4),
-        folder / "models",
+        ApiHosting(host, StateFolder(folder), 4),
+        StateFolder(folder),
         Keyring(folder / "keyring.json"),
         Scratch(folder),
         lambda: None,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from edged.core.lifecycle import ModelStatus
-from edged.rest.revival import FIRST, LAST, Revival
+from edged.daemon.api_hosting import LONGEST_PAUSE as LAST
+from edged.daemon.api_hosting import ApiModels
+from edged.daemon.supervise import REVIVE_SECONDS as FIRST
+from edged.daemon.supervise import Revival
 from tests.rest.test_states import World, model_in, world
 
 __all__ = ["world"]
@@ -17,14 +20,14 @@ class Line:
         self.now = 0.0
         self.world = world
         model_in(world, status)
-        self.revival = Revival(lambda: self.now)
+        self.models = ApiModels(Revival(FIRST, LAST, lambda: self.now))
 
     def tries(self, status: ModelStatus, seconds: float = 0.0) -> int:
         """How often it is hosted anew when it is seen in that state, so much later."""
         self.now += seconds
         self.world.stage.status = status
         self.world.stage.calls.clear()
-        self.revival.settle(self.world.service)
+        self.models.revive(self.world.service)
         return self.world.stage.calls.count("host")
 
 
@@ -52,7 +55,7 @@ def test_a_model_that_never_served_waits_for_somebody(world: World) -> None:
 
 def test_what_was_hosted_in_the_last_life_is_hosted_and_tried_again(world: World) -> None:
     line = Line(world, S.HOSTING_FAILED)
-    line.revival.host_all(world.service)
+    line.models.host_all(world.service)
     assert world.stage.calls == ["host"]
     line.tries(S.HOSTING_FAILED)
     assert line.tries(S.HOSTING_FAILED, FIRST) == 1
@@ -61,7 +64,7 @@ def test_what_was_hosted_in_the_last_life_is_hosted_and_tried_again(world: World
 def test_a_model_that_was_stopped_is_left_alone(world: World) -> None:
     line = Line(world, S.HOSTED)
     line.tries(S.HOSTED)
-    (row,) = world.service.models.having("HOSTED")
-    world.service.models.set(row, "TRAINED", "", row.facts)
+    (row,) = world.service.models.having(S.HOSTED)
+    world.service.models.set(row, S.TRAINED, "", row.facts)
     assert line.tries(S.HOSTING_FAILED) == 0
     assert line.tries(S.HOSTING_FAILED, LAST) == 0

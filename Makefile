@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 20
+# Of `make bench`; given on its command line only, for an environment may have its own NAME.
+NAME :=
+ARGS :=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check benchmark protos clean
+.PHONY: demo test check bench protos clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edged demo --seconds $(SECONDS)
@@ -19,8 +22,9 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmark: $(VENV)/.test
-	$(BIN)/python benchmarks/pipeline.py
+# Without NAME: what there is.
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks$(if $(NAME),.$(NAME) $(ARGS))
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

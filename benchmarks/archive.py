@@ -1,7 +1,5 @@
 """What the archive costs the inspecting thread, and how many pictures its worker keeps up with.
 
-    .venv/bin/python benchmarks/archive.py [PARTS]
-
 Two runs side by side, of a unit that works and hands its inspection to a publisher, with the
 archive among its sinks and without: the ratio of what handing over takes. The pictures are rendered
 parts of 1280x720 with a sensor's noise, all rejected, so all of them are kept.
@@ -9,9 +7,8 @@ parts of 1280x720 with a sensor's noise, all rejected, so all of them are kept.
 
 from __future__ import annotations
 
-import json
+import argparse
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.support.command import add_number, question
+from benchmarks.support.figures import quantile, ratio, show
 from edged.archive.sink import Archive
 from edged.cameras.simulation.parts import render
 from edged.config import ArchiveConfig
@@ -104,8 +103,14 @@ def keeping_up(archive: Archive, images: list[Image], first: int, seconds: float
     return rate
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_number(made, "parts", 200, "how many are handed over in each of the two ways")
+    return made
+
+
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    count = parser().parse_args().parts
     images = pictures()
     with tempfile.TemporaryDirectory() as folder:
         crew = Crew()
@@ -120,14 +125,14 @@ def main() -> None:
         rate = keeping_up(archive, images, 100_000, 8.0)
         archive.close()
     report = {
-        "handing_over_ratio_p50": round(statistics.median(on) / statistics.median(off), 2),
+        "handing_over_ratio_p50": round(ratio(on, off), 2),
         "on_us_p50": round(statistics.median(on) * 1e6),
         "off_us_p50": round(statistics.median(off) * 1e6),
-        "on_us_p99": round(sorted(on)[int(len(on) * 0.99)] * 1e6),
-        "off_us_p99": round(sorted(off)[int(len(off) * 0.99)] * 1e6),
+        "on_us_p99": round(quantile(on, 0.99) * 1e6),
+        "off_us_p99": round(quantile(off, 0.99) * 1e6),
         "pictures_per_second": round(rate, 1),
     }
-    print(json.dumps(report))
+    show(report)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What the Edge Agent's door costs a picture, over a bare gRPC echo of the same picture.
 
-    PYTHONPATH=. python benchmarks/edge_agent.py [MODEL] [ROUNDS]
-
-MODEL: a model of 1280x720 pictures; default: one trained here, with a small input. The agent is
-the daemon's own doors before its own host, in a process; the echo another process with a grpc.aio
+The model is of 1280x720 pictures; one that is trained here has a small input. The agent is the
+daemon's own doors before its own host, in a process; the echo another process with a grpc.aio
 server of the same options, which looks at no message. Both are asked in turn by one client that
 serialised its requests before, by Unix socket and TCP, with the pixels in the message and in shared
 memory. Of a picture in shared memory the echo opens the object, maps it, copies all of it into
@@ -16,13 +14,12 @@ picture.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import mmap
 import os
 import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +33,10 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from benchmarks.support.command import add_number, add_optional_model, question
+from benchmarks.support.figures import quantile, ratio, show
+from benchmarks.support.parts import train
+from benchmarks.support.processes import serving
 from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
@@ -48,8 +49,6 @@ from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
-from edged.tools import judge
-from edged.wire import imaging
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.spec import read_spec
 
@@ -131,26 +130,6 @@ async def serve_echo(folder: Path) -> None:
     await server.wait_for_termination()
 
 
-def train(root: Path) -> Path:
-    """A small model of rendered parts."""
-    (root / "parts" / "normal").mkdir(parents=True)
-    for index in range(20):
-        image, _ = render("machined", 1, index, WIDTH, HEIGHT, 0.0)
-        imaging.write_png(root / "parts" / "normal" / f"{index}.png", image)
-    done = lambda *_a, **_f: None  # noqa: E731
-    judge.train(root / "parts", root / "model", "part", 0, done, side=SIDE)
-    return root / "model"
-
-
-def child(what: str, *arguments: Path) -> subprocess.Popen[bytes]:
-    """A process of this file that serves; returns when it does."""
-    command = [sys.executable, __file__, what, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    if process.stdout is None or process.stdout.readline() != b"ready\n":
-        raise SystemExit(f"{what} did not start")
-    return process
-
-
 def timed(call: Callable[[bytes], bytes], request: bytes) -> float:
     """Seconds of one call."""
     began = time.perf_counter()
@@ -206,9 +185,17 @@ def ask(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     return ways
 
 
-def quantile(values: list[float], part: float) -> float:
-    """In milliseconds."""
-    return sorted(values)[int(part * len(values))] * 1e3
+def milliseconds(values: list[float]) -> str:
+    """Their middle and their end."""
+    p50, p99 = (quantile(values, share) * 1e3 for share in (0.5, 0.99))
+    return f"p50 {p50:.2f} p99 {p99:.2f} ms"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_optional_model(made, " of 1280x720 pictures")
+    add_number(made, "rounds", 400, "how often each way is asked")
+    return made
 
 
 def main() -> int:
@@ -219,13 +206,14 @@ def main() -> int:
     if sys.argv[1:2] == ["echo"]:
         asyncio.run(serve_echo(Path(sys.argv[2])))
         return 0
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 400
+    given = parser().parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = Path(sys.argv[1]) if len(sys.argv) > 1 else train(folder)
-        agent, echo = child("agent", folder, model), child("echo", folder)
+        model = given.model or train(folder, 20, (WIDTH, HEIGHT), side=SIDE)
+        agent = serving("edge_agent", "agent", folder, model)
+        echo = serving("edge_agent", "echo", folder)
         try:
-            ways = ask(folder, rounds)
+            ways = ask(folder, given.rounds)
         finally:
             agent.terminate()
             echo.terminate()
@@ -240,14 +228,13 @@ def main() -> int:
         # The agent was asked once after each echo: what follows which matters to the caches.
         for number, (method, bare) in enumerate(times.items()):
             after = door[number :: len(times)][WARM:]
-            ratios[f"{way}, {method}"] = statistics.median(after) / statistics.median(bare[WARM:])
+            found = ratios[f"{way}, {method}"] = ratio(after, bare[WARM:])
             print(
-                f"{way:20} {method:16} p50 {quantile(bare[WARM:], 0.5):.2f} p99 "
-                f"{quantile(bare[WARM:], 0.99):.2f} ms, agent less engine p50 "
-                f"{quantile(after, 0.5):.2f} p99 {quantile(after, 0.99):.2f} ms, engine p50 "
-                f"{quantile(own, 0.5):.2f} ms, ratio {ratios[f'{way}, {method}']:.2f}"
+                f"{way:20} {method:16} {milliseconds(bare[WARM:])}, agent less engine "
+                f"{milliseconds(after)}, engine p50 {quantile(own, 0.5) * 1e3:.2f} ms, "
+                f"ratio {found:.2f}"
             )
-    print(json.dumps({way: round(ratio, 3) for way, ratio in ratios.items()}))
+    show(ratios)
     return 0
 
 

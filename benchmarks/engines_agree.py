@@ -1,28 +1,33 @@
 """Do all engines give the same verdicts? Judges the pictures of a set on each and compares.
 
-    python benchmarks/engines_agree.py MODEL PICTURES     a model folder, a data set or a folder
-
 The trainer's runtime (ONNX Runtime, fp32) is what the others are compared with.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+import argparse
 
+from benchmarks.support.command import add_model, add_pictures, question
+from benchmarks.support.figures import show
 from edged.core.errors import EdgedError
 from edged.engines.candidate import ENGINES, installed
 from edged.tools.judge import Judge, pictures
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_model(made)
+    add_pictures(made)
+    return made
+
+
 def main() -> None:
-    model, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    files = list(pictures([folder]))
+    given = parser().parse_args()
+    files = list(pictures([given.pictures]))
     found: dict[str, list[tuple[float, bool]]] = {}
     for engine in (name for name in ENGINES if name in installed()):
         try:
-            with Judge(model, engine) as judge:
+            with Judge(given.model, engine) as judge:
                 verdicts = [judge(judge.read(file)) for file in files]
         except EdgedError as error:
             print(f"{engine}: {error}")
@@ -34,7 +39,7 @@ def main() -> None:
         largest = max(abs(a[0] - b[0]) for a, b in pairs)
         flips = sum(a[1] is not b[1] for a, b in pairs)
         row = {"engine": engine, "pictures": len(files), "flips": flips}
-        print(json.dumps({**row, "largest_score_difference": round(largest, 6)}))
+        show({**row, "largest_score_difference": largest}, digits=6)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
 """What a model's graph costs over its bare backbone, on ONNX Runtime with one thread.
 
-    .venv/bin/python benchmarks/graph_cost.py MODEL...
-
 Both run on the same pictures in turns, so that a noisy machine disturbs both alike; the ratio is
 of medians. Bare: from the picture's bytes to the backbone's last map.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from benchmarks.support.command import path, question
 from edged.training.features.backbone import EfficientNetLite0
 from edged.training.onnx.nodes import Nodes
 
@@ -39,9 +39,15 @@ def bare(height: int, width: int) -> bytes:
     return nodes.serialise([(last, shape)])
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    made.add_argument("models", metavar="MODEL", nargs="+", type=path, help="model folders")
+    return made
+
+
 def main() -> int:
     """Print one line for each model."""
-    for folder in map(Path, sys.argv[1:]):
+    for folder in parser().parse_args().models:
         spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         height, width = spec["input"]["height"], spec["input"]["width"]
         runs = [session(bare(height, width)), session((folder / "model.onnx").read_bytes())]
@@ -52,7 +58,7 @@ def main() -> int:
                 began = time.perf_counter()
                 run.run(None, {"image": picture})
                 taken.append(time.perf_counter() - began)
-        alone, whole = (float(np.median(taken[ROUNDS // 10 :])) for taken in times)
+        alone, whole = (statistics.median(taken[ROUNDS // 10 :]) for taken in times)
         names = ", ".join(row["name"] for row in spec["scorers"])
         print(
             f"{spec['name']} {height}x{width} ({names}): {whole / alone:.2f} x the backbone "

@@ -1,7 +1,5 @@
 """Does FP16 in the graph change a verdict? Judges a set with the FP32 graph and its FP16 twin.
 
-    .venv/bin/python benchmarks/half_agrees.py MODEL PICTURES
-
 The twin is what `edged compile` builds TensorRT's plan of (training/onnx/half.py), here run by ONNX
 Runtime on the CPU, which rounds where the graph says so. Printed: pictures, verdicts that flip, the
 largest difference of a score, and that over the largest score of the set. What the kernels of a GPU
@@ -10,7 +8,7 @@ add to it is not shown here.
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.support.command import add_model, add_pictures, question
+from benchmarks.support.figures import show
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose
 from edged.engines.onnxruntime import OnnxRuntimeLoader
@@ -31,9 +31,9 @@ from edged.wire.spec import MODEL, read_spec
 def scores(graph: bytes, spec: ModelSpec, rows: list[Image]) -> npt.NDArray[np.float32]:
     """Of each picture, one at a time."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / MODEL
-        path.write_bytes(graph)
-        loader = OnnxRuntimeLoader(path, spec)
+        file = Path(scratch) / MODEL
+        file.write_bytes(graph)
+        loader = OnnxRuntimeLoader(file, spec)
     engine, found = loader.open(), []
     for row in rows:
         engine.input[0] = row
@@ -43,14 +43,22 @@ def scores(graph: bytes, spec: ModelSpec, rows: list[Image]) -> npt.NDArray[np.f
     return np.array(found)
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_model(made)
+    add_pictures(made)
+    return made
+
+
 def main() -> int:
     """Print one object."""
-    folder = Path(sys.argv[1])
+    given = parser().parse_args()
+    folder = given.model
     spec, full = read_spec(folder), (folder / MODEL).read_bytes()
     rows: list[Image] = []
-    for path in pictures([Path(sys.argv[2])]):
+    for file in pictures([given.pictures]):
         row: Image = np.empty((spec.height, spec.width, 3), np.uint8)
-        imaging.resize_into(imaging.read(path), row)
+        imaging.resize_into(imaging.read(file), row)
         rows.append(row)
     exact = scores(full, spec, rows)
     facts: dict[str, object] = {"pictures": len(rows)}
@@ -66,7 +74,7 @@ def main() -> int:
             "largest_difference": round(worst, 6),
             "over_largest_score": round(worst / float(exact.max()), 6),
         }
-    print(json.dumps(facts))
+    show(facts)
     return 0
 
 

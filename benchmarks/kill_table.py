@@ -1,7 +1,5 @@
 """Records lost when the broker, the daemon, the network, the disk or the clock fails.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/kill_table.py [ROW...] [--records 2000]
-
 Each row: a process of its own makes 2,000 inspections at 200 a second through the real sink, a
 real mosquitto with configs/mosquitto.conf (its paths and port replaced) takes them, a subscriber
 with a lasting session counts them. Failures come at fixed shares of the way. Accepted is what the
@@ -15,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,12 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from kill_daemon import CAMERAS, ROOT, Daemon
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from benchmarks.support.command import question
+from benchmarks.support.kill_daemon import CAMERAS, Daemon
+from benchmarks.support.processes import module
 from edged.mqtt.outgoing import EXPIRY_SECONDS
+from tests.support.broker import Mosquitto, wait_until
 
 YEAR = 365 * 86_400
 LIFE = 100_000
@@ -81,62 +81,34 @@ class Line:
 
     def __init__(self, folder: Path, stack: ExitStack, network: bool = False) -> None:
         self.folder = folder
-        self.host, self.port = ("10.213.7.1", 18830) if network else ("127.0.0.1", 18830)
         self.prefix: list[str] = []
-        self.env = dict(os.environ, PYTHONPATH=str(ROOT))
+        self.env = dict(os.environ)
         self.outbox = folder / "outbox" / "outbox.sqlite"
         self.outbox.parent.mkdir()
-        self.receiver = Receiver(self.host, self.port)
         self.lives: list[range] = []
         """Accepted numbers of each life of the daemon."""
         self._first = 0
-        self._broker: subprocess.Popen[bytes] | None = None
         self._daemon: Daemon | None = None
         if network:
             stack.enter_context(_namespace())
             self.prefix = ["ip", "netns", "exec", "edgedkill"]
-        self._configure()
-        stack.callback(self.kill_broker)
+        host = "10.213.7.1" if network else "127.0.0.1"
+        self.broker = stack.enter_context(Mosquitto(shipped=True, host=host))
         stack.callback(self.kill_daemon)
-        self.start_broker()
+        self.receiver = Receiver(host, self.broker.port)
         client = self.receiver.start()
         stack.callback(client.loop_stop)
         stack.callback(client.disconnect)
-        if not wait(client.is_connected, 20):
+        if not wait_until(client.is_connected, 20):
             raise SystemExit("the subscriber cannot connect")
         _PAUSE.wait(0.5)
-
-    def _configure(self) -> None:
-        store = self.folder / "broker"
-        store.mkdir()
-        text = (ROOT / "configs" / "mosquitto.conf").read_text(encoding="utf-8")
-        text = text.replace("listener 1883 127.0.0.1", f"listener {self.port} {self.host}")
-        text = text.replace("/var/lib/mosquitto/", f"{store}/")
-        user = "user root\n" if os.geteuid() == 0 else ""
-        (self.folder / "mosquitto.conf").write_text(text + user, encoding="utf-8")
-
-    def start_broker(self) -> None:
-        """With what the last one had saved."""
-        path = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") or "mosquitto"
-        with (self.folder / "broker.log").open("ab") as said:
-            command = [path, "-c", str(self.folder / "mosquitto.conf")]
-            self._broker = subprocess.Popen(command, stdout=said, stderr=said)
-
-    def kill_broker(self) -> None:
-        """SIGKILL."""
-        if self._broker is not None:
-            self._broker.kill()
-            self._broker.wait(10)
-            self._broker = None
 
     def start_daemon(self, records: int) -> None:
         """A new life that makes so many inspections."""
         self._first = len(self.lives) * LIFE + 1
-        numbers = [str(self._first), str(self._first + records - 1)]
-        arguments = [self.host, str(self.port), str(self.outbox), *numbers]
-        script = str(Path(__file__).with_name("kill_daemon.py"))
-        command = [*self.prefix, sys.executable, script, *arguments]
-        self._daemon = Daemon(command, self.env)
+        where = [self.broker.host, self.broker.port, self.outbox]
+        command = module("support.kill_daemon", *where, self._first, self._first + records - 1)
+        self._daemon = Daemon([*self.prefix, *command], self.env)
 
     def kill_daemon(self) -> int:
         """How many records it had accepted."""
@@ -154,22 +126,13 @@ class Line:
 
     def wait_told(self, records: float) -> None:
         """Return when so many are; after a minute in any case."""
-        wait(lambda: self.told >= records, 60)
+        wait_until(lambda: self.told >= records, 60)
 
     @property
     def missing(self) -> set[int]:
         """Accepted numbers that have not arrived."""
         lives = [*self.lives, range(self._first, self._first + self.told)]
         return {n for life in lives for n in life} - {r["seq"] for r in self.receiver.records}
-
-
-def wait(true: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > until:
-            return False
-        _PAUSE.wait(0.02)
-    return True
 
 
 @contextmanager
@@ -197,9 +160,9 @@ def row_broker(line: Line, records: int) -> None:
     line.start_daemon(records)
     for share in (0.3, 0.6):
         line.wait_told(records * share)
-        line.kill_broker()
+        line.broker.kill()
         _PAUSE.wait(3)
-        line.start_broker()
+        line.broker.start()
 
 
 def row_daemon(line: Line, records: int, broker: bool = False) -> None:
@@ -208,12 +171,12 @@ def row_daemon(line: Line, records: int, broker: bool = False) -> None:
         line.start_daemon(left)
         line.wait_told(records * 0.3)
         if broker:
-            line.kill_broker()
+            line.broker.kill()
             _PAUSE.wait(0.3)
         left -= line.kill_daemon()
         if broker:
             _PAUSE.wait(2)
-            line.start_broker()
+            line.broker.start()
     line.start_daemon(left)
 
 
@@ -235,12 +198,12 @@ def row_disk(line: Line, records: int) -> None:
     line.start_daemon(records)
     for share in (0.3, 0.6):
         line.wait_told(records * share)
-        line.kill_broker()  # so that rows must be written, and the space runs out
+        line.broker.kill()  # so that rows must be written, and the space runs out
         with filler.open("wb", buffering=0) as full, suppress(OSError):
             while True:
                 full.write(bytes(4096))
         _PAUSE.wait(2)
-        line.start_broker()
+        line.broker.start()
         _PAUSE.wait(2)
         filler.unlink()
 
@@ -259,9 +222,9 @@ def row_clock(line: Line, records: int) -> None:
     for share, step in ((0.3, f"+{YEAR}"), (0.6, f"-{YEAR}")):
         line.wait_told(records * share)
         stamp.write_text(step, encoding="ascii")
-        line.kill_broker()
+        line.broker.kill()
         _PAUSE.wait(2)
-        line.start_broker()
+        line.broker.start()
 
 
 ROWS: dict[str, Callable[[Line, int], None]] = {
@@ -288,7 +251,7 @@ def run(name: str, records: int) -> bool:
         ROWS[name](line, records)
         earlier = sum(map(len, line.lives))
         line.wait_told(records - earlier)
-        wait(lambda: not line.missing, 60)
+        wait_until(lambda: not line.missing, 60)
         return report(name, line)
 
 
@@ -312,16 +275,29 @@ def report(name: str, line: Line) -> bool:
     return lost == 0 and inversions == 0
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    said = f"quoted, for they have blanks: {', '.join(ROWS)} (default: all)"
+    made.add_argument("rows", metavar="ROW", nargs="*", type=row, help=said)
+    said = "how many inspections a row makes (default: %(default)s)"
+    made.add_argument("--records", metavar="RECORDS", type=int, default=2000, help=said)
+    return made
+
+
+def row(name: str) -> str:
+    """The name, if there is such a row. Not by `choices`, which refuse that none is given."""
+    if name not in ROWS:
+        raise argparse.ArgumentTypeError(f"no row is called {name!r}")
+    return name
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW")
-    parser.add_argument("--records", type=int, default=2000)
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     print(
         f"{'':16}{'accepted':>9}{'received':>9}{'lost':>6}{'duplicates':>11}{'inversions':>11}"
         f"{'results':>9}{'late':>6}   years"
     )
-    good = [run(name, asked.records) for name in asked.rows]
+    good = [run(name, asked.records) for name in asked.rows or ROWS]
     return 0 if all(good) else 1
 
 

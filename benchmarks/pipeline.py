@@ -4,94 +4,57 @@ The bare script reads the same files (bitmaps: next to nothing to decode), scale
 same engine with as many units and publishes a record of the same size with paho at QoS 1. Both run
 in turn, several rounds, against one mosquitto; the median of the rounds' ratios is the figure. The
 engine alone is beside.
-
-    python benchmarks/pipeline.py [MODEL]       a model folder; default: one trained here
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edged.cameras.simulation.parts import render
+from benchmarks.support.command import add_optional_model, question
+from benchmarks.support.figures import show
+from benchmarks.support.parts import bitmaps, train
+from benchmarks.support.processes import edged_run
 from edged.engines.choose import Engines
 from edged.hosting.units import predict
-from edged.tools import judge
 from edged.wire import imaging
 from edged.wire.spec import read_spec
+from tests.support.broker import Mosquitto
 
-FRAMES, DISTINCT, ROUNDS = 1200, 20, 3
-WIDTH, HEIGHT = 640, 480
+FRAMES, ROUNDS = 1200, 3
+
+
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_optional_model(made)
+    return made
 
 
 def main() -> None:
+    given = parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = Path(sys.argv[1]) if len(sys.argv) > 1 else train(root)
-        files = pictures(root / "line")
-        with broker(root) as port:
+        model = given.model or train(root)
+        files = bitmaps(root / "line", FRAMES)
+        with Mosquitto(["max_queued_messages 0"]) as broker:
             rounds = []
             for _ in range(ROUNDS):
-                whole = daemon(root, model, port)
-                bare, alone = script(model, files, port), engine(model)
+                whole = daemon(root, model, broker.port)
+                bare, alone = script(model, files, broker.port), engine(model)
                 rounds.append((whole, bare, alone))
                 print(f"edged {whole:.0f}/s, bare script {bare:.0f}/s, engine alone {alone:.0f}/s")
         ratio = statistics.median(w / b for w, b, _ in rounds)
         beside = statistics.median(w / a for w, _, a in rounds)
-        print(json.dumps({"over_bare_script": round(ratio, 3), "over_engine": round(beside, 3)}))
-
-
-def train(root: Path) -> Path:
-    for index in range(30):
-        image, _ = render("machined", 1, index, WIDTH, HEIGHT, 0.0)
-        (root / "parts" / "normal").mkdir(parents=True, exist_ok=True)
-        imaging.write_png(root / "parts" / "normal" / f"{index}.png", image)
-    judge.train(root / "parts", root / "model", "part", 0, lambda *_a, **_f: None)
-    return root / "model"
-
-
-def pictures(folder: Path) -> list[Path]:
-    """FRAMES names of a few bitmaps."""
-    folder.mkdir()
-    files = [folder / f"{index:05}.bmp" for index in range(FRAMES)]
-    for index, file in enumerate(files):
-        if index < DISTINCT:
-            image, _ = render("machined", 5, index, WIDTH, HEIGHT, 0.0)
-            cv2.imwrite(str(file), image)
-        else:
-            file.hardlink_to(files[index % DISTINCT])
-    return files
-
-
-class broker:  # noqa: N801 - used as a function
-    """A mosquitto for the benchmark."""
-
-    def __init__(self, root: Path) -> None:
-        self._conf = root / "mosquitto.conf"
-
-    def __enter__(self) -> int:
-        port = 18931
-        lines = f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
-        self._conf.write_text(lines + "max_queued_messages 0\n", encoding="utf-8")
-        self._process = subprocess.Popen(["mosquitto", "-c", str(self._conf)])
-        time.sleep(1.0)
-        return port
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        show({"over_bare_script": ratio, "over_engine": beside})
 
 
 class Arrivals:
@@ -144,8 +107,7 @@ level = "error"
 """,
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "edged.cli.main", "run", "--until-cameras-end", "--config"]
-    with subprocess.Popen([*command, str(config)]):
+    with edged_run(config, "--until-cameras-end"):
         return arrivals.rate(FRAMES)
 
 

@@ -1,7 +1,5 @@
 """What the REST door adds to a picture, and whether eight clients keep the engine busy.
 
-    .venv/bin/python benchmarks/rest_detect.py MODEL PICTURES [UNITS]
-
 Starts a daemon that knows the model folder, and asks from this process: by boto3, and by requests
 that were signed before, which cost a client next to nothing. The door's share is the round trip
 less decoding and the engine's own time, both measured alone in the same run. Engine busy: the
@@ -12,33 +10,29 @@ it is bounded by the clients, which share the machine with the daemon.
 
 from __future__ import annotations
 
+import argparse
 import http.client
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config as BotoConfig
-from botocore.credentials import Credentials
-
+from benchmarks.support.command import add_model, add_number, add_pictures, question
+from benchmarks.support.figures import show
+from benchmarks.support.processes import edged_run, metrics
 from edged.core.lifecycle import ModelStatus
 from edged.store.catalog import Catalog, Scope
-from edged.store.credentials import Credential
-from edged.store.credentials import Credentials as Keys
+from edged.store.credentials import Credential, Credentials
 from edged.store.database import Database
 from edged.store.models import Models
 from edged.tools.judge import Judge
 from edged.wire import imaging
+from tests.support.rest_client import aws_client, signed
 
 PORT, METRICS = 18_555, 18_556
 BUSY = "edged_stage_seconds_sum"
@@ -48,8 +42,8 @@ WARM = 8
 PICTURES_EACH = 60
 
 
-def prepare(state: Path, model: Path) -> tuple[Any, Credential]:
-    """A catalog with one trained model; what makes boto3 for it, and its key."""
+def prepare(state: Path, model: Path) -> Credential:
+    """A catalog with one trained model; the key to it."""
     database = Database(state / "catalog.sqlite")
     database.open()
     project = Catalog(database).add_project(Scope("123456789012", "us-east-1"), "p", time.time())
@@ -60,16 +54,7 @@ def prepare(state: Path, model: Path) -> tuple[Any, Credential]:
     database.close()
     (state / "models" / str(row.id)).mkdir(parents=True)
     (state / "models" / str(row.id) / "model").symlink_to(model.resolve())
-    key = Keys(state / "credentials.json").create(["*"], ["*"])
-
-    def client() -> Any:
-        return boto3.client(
-            "lookoutvision", endpoint_url=f"http://127.0.0.1:{PORT}", region_name="us-east-1",
-            aws_access_key_id=key.key_id, aws_secret_access_key=key.secret,
-            config=BotoConfig(retries={"total_max_attempts": 9, "mode": "standard"}),
-        )  # fmt: skip
-
-    return client, key
+    return Credentials(state / "credentials.json").create(["*"], ["*"])
 
 
 def alone(model: Path, bodies: list[bytes]) -> tuple[list[float], list[float]]:
@@ -96,15 +81,9 @@ def ask(aws: Any, body: bytes) -> float:
 def ready(key: Credential, bodies: list[bytes]) -> Callable[[int], float]:
     """Asks with requests that were signed once, on one connection; seconds of each."""
     target = "/2020-11-20/projects/p/models/1/detect"
-    headers = []
-    for body in bodies:
-        asked = AWSRequest(
-            "POST", f"http://127.0.0.1:{PORT}{target}", data=body,
-            headers={"Content-Type": "image/jpeg"},
-        )  # fmt: skip
-        signer = SigV4Auth(Credentials(key.key_id, key.secret), "lookoutvision", "us-east-1")
-        signer.add_auth(asked)
-        headers.append(dict(asked.headers))
+    who, kind = (key.key_id, key.secret, None), {"Content-Type": "image/jpeg"}
+    here = f"127.0.0.1:{PORT}"
+    headers = [dict(signed("POST", target, who, x, kind, host=here).headers) for x in bodies]
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
 
     def ask_ready(number: int) -> float:
@@ -123,8 +102,7 @@ def ready(key: Credential, bodies: list[bytes]) -> Callable[[int], float]:
 
 def inferring() -> float:
     """Seconds that all units have spent on pictures since the daemon began."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
+    lines = metrics(METRICS).splitlines()
     found = [x for x in lines if x.startswith(BUSY) and 'stage="infer"' in x]
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
@@ -143,23 +121,30 @@ def together(asks: list[Callable[[int], float]]) -> tuple[float, float]:
         return len(asks) * PICTURES_EACH / taken, (inferring() - before) / taken
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_model(made)
+    add_pictures(made, "a folder of nothing but JPEG files of the model's size")
+    add_number(made, "units", 2, "how many the model is started with")
+    return made
+
+
 def main() -> int:
     """Print one object."""
-    model, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    units = int(sys.argv[3]) if len(sys.argv) > 3 else 2
-    bodies = [path.read_bytes() for path in sorted(folder.iterdir())]
+    given = parser().parse_args()
+    model, units = given.model, given.units
+    bodies = [path.read_bytes() for path in sorted(given.pictures.iterdir())]
     with tempfile.TemporaryDirectory() as scratch:
         state = Path(scratch)
-        client, key = prepare(state, model)
+        key = prepare(state, model)
         config = state / "edged.toml"
         config.write_text(
             f'state_dir = "{state}"\n[rest]\nlisten = "127.0.0.1:{PORT}"\n'
             f"calls_per_second = 0\nunits = {units}\n"
             f'[metrics]\nlisten = "127.0.0.1:{METRICS}"\n'
         )
-        command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
-        daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        aws = client()
+        daemon = edged_run(config, stderr=subprocess.DEVNULL)
+        aws = aws_client(PORT, key, attempts=9)
         at = {"ProjectName": "p", "ModelVersion": "1"}
         aws.start_model(**at, MinInferenceUnits=units)
         while aws.describe_model(**at)["ModelDescription"]["Status"] != "HOSTED":
@@ -190,7 +175,7 @@ def main() -> int:
         "engine_busy": round(busy / units, 3),
         "rate_over_bare": round(rate * (decode + engine) / units, 3),
     }
-    print(json.dumps({**shown, **more}))
+    show({**shown, **more})
     return 0
 
 

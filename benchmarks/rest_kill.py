@@ -1,7 +1,5 @@
 """Kills the daemon at random points of a scripted life of the API, and looks at what is left.
 
-    .venv/bin/python benchmarks/rest_kill.py [KILLS]
-
 A client works on: projects, data sets, updates, trainings, hosting, deleting. At a random moment
 the daemon gets SIGKILL; after the restart every status must be one that the API allows, all that is
 on its way must settle, and whatever was acknowledged must be there (or gone). Prints what it saw.
@@ -9,11 +7,9 @@ on its way must settle, and whatever was acknowledged must be there (or gone). P
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,13 +19,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from edged.cameras.simulation.parts import render
+from benchmarks.support.command import add_number, question
+from benchmarks.support.processes import edged_run
 from edged.store.credentials import Credentials
-from edged.wire import imaging
+from tests.support.broker import answers, free_port, wait_until
+from tests.support.parts import MANIFEST, parts_bucket
+from tests.support.rest_client import aws_client
 
 START_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
@@ -47,9 +44,7 @@ class Box:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
         self.state.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.config = folder / "edged.toml"
         self.config.write_text(
             f'state_dir = "{self.state}"\n[rest]\nlisten = "127.0.0.1:{self.port}"\n'
@@ -61,47 +56,21 @@ class Box:
 
     def start(self) -> None:
         """Start the daemon and wait for its port."""
-        command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(self.config)]
-        self.process = subprocess.Popen(command, stderr=self.log)
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None:
-                    raise SystemExit(f"the daemon ended with {self.process.returncode}") from None
-                time.sleep(0.02)
-        raise SystemExit("the daemon did not start")
+        self.process = process = edged_run(self.config, stderr=self.log)
+        if not wait_until(lambda: process.poll() is not None or answers(self.port), START_SECONDS):
+            raise SystemExit("the daemon did not start")
+        if process.poll() is not None:
+            raise SystemExit(f"the daemon ended with {process.returncode}")
 
     def kill(self) -> None:
         """SIGKILL."""
         if self.process is not None:
-            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
 
     def client(self) -> Any:
         """boto3, every call once."""
-        return boto3.client(
-            "lookoutvision", endpoint_url=f"http://127.0.0.1:{self.port}",
-            region_name="us-east-1", aws_access_key_id=self.key.key_id,
-            aws_secret_access_key=self.key.secret,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
-        )  # fmt: skip
-
-
-def fill(state: Path) -> None:
-    """A bucket with a manifest of small parts."""
-    bucket = state / "buckets" / "parts"
-    bucket.mkdir(parents=True)
-    lines = []
-    for number in range(32):
-        image, truth = render("machined", 1, number, 96, 96, float(number >= 21))
-        imaging.write_png(bucket / f"{number}.png", image)
-        kind = "anomaly" if truth.is_anomalous else "normal"
-        meta = {"class-name": kind}
-        lines.append({"source-ref": f"s3://parts/{number}.png", "a": 0, "a-metadata": meta})
-    (bucket / "m").write_text("\n".join(map(json.dumps, lines)))
+        return aws_client(self.port, self.key, read_timeout=30)
 
 
 def life(aws: Any, chance: random.Random, known: dict[str, Any], stop: threading.Event) -> None:
@@ -114,7 +83,7 @@ def life(aws: Any, chance: random.Random, known: dict[str, Any], stop: threading
             aws.create_project(ProjectName=name)
             known["projects"].add(name)
             known["doubtful"] = ""
-            source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": "m"}}}
+            source = {"GroundTruthManifest": {"S3Object": {"Bucket": "parts", "Key": MANIFEST}}}
             aws.create_dataset(ProjectName=name, DatasetType="train", DatasetSource=source)
             known["datasets"][name] = 32
             for number in range(chance.randrange(4)):
@@ -191,9 +160,15 @@ def check(aws: Any, known: dict[str, Any], seen: Counter[str]) -> list[str]:
     return wrong
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_number(made, "kills", 50, "how many")
+    return made
+
+
 def main() -> int:
     """Kill, restart, look; as often as asked."""
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    kills = parser().parse_args().kills
     chance = random.Random(7)
     seen: Counter[str] = Counter()
     wrong: list[str] = []
@@ -203,7 +178,7 @@ def main() -> int:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         box = Box(Path(scratch))
-        fill(box.state)
+        parts_bucket(box.state, 32, 21, (96, 96))
         for number in range(kills):
             box.start()
             aws = box.client()

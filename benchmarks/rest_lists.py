@@ -1,37 +1,34 @@
 """How long descriptions and lists take with 1,000 projects, 100 models and 16,000 entries.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/rest_lists.py
-
 Asks through the whole way of a request (signature, checks, catalog), without a port between.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.support.command import question
+from benchmarks.support.figures import quantile
+from edged.config import Quotas
 from edged.core.lifecycle import DatasetStatus, ModelStatus
 from edged.core.observer import Observer
-from edged.daemon.api_hosting import ApiHosting
 from edged.hosting.host import Host
 from edged.rest.chain import Chain
 from edged.rest.context import Context
 from edged.rest.operations import BEHAVIOURS
 from edged.rest.throttle import Throttle
-from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
-from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetEntry, Scope
 from edged.store.credentials import Credentials
 from edged.store.database import Database
-from edged.store.keyring import Keyring
 from edged.store.models import Models
-from edged.store.packaging_jobs import PackagingJobs
-from edged.store.scratch import Scratch
 from tests.support.rest_client import signed
+from tests.support.rest_server import context_of
 
 SCOPE = Scope("123456789012", "us-east-1")
 ROUNDS = 200
@@ -72,15 +69,17 @@ def filled(state: Path) -> Context:
                 facts = {"output": {"Bucket": "b", "Prefix": ""}}
                 models.add(project, ModelStatus.TRAINED, "", facts, 1.0)
     host = Host([], Crew(), Observer(), Deadline())
-    return Context(
-        catalog, models, PackagingJobs(database), Buckets(state),
-        ApiHosting(host, StateFolder(state), 8), StateFolder(state),
-        Keyring(state / "keyring.json"), Scratch(state), lambda: None,
-    )  # fmt: skip
+    context: Context = context_of(state, database, host, Quotas())
+    return context
+
+
+def parser() -> argparse.ArgumentParser:
+    return question(__doc__, __file__)
 
 
 def main() -> int:
     """Print p50 and p99 of each question, in milliseconds."""
+    parser().parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         state = Path(scratch)
         service = filled(state)
@@ -96,8 +95,7 @@ def main() -> int:
                 times.append((time.perf_counter() - began) * 1e3)
                 if answer.code != 200:
                     raise SystemExit(f"{asked}: {answer.code}")
-            times.sort()
-            print(f"{times[ROUNDS // 2]:7.2f} {times[int(ROUNDS * 0.99)]:7.2f} ms  {asked}")
+            print(f"{quantile(times, 0.5):7.2f} {quantile(times, 0.99):7.2f} ms  {asked}")
     return 0
 
 

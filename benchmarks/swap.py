@@ -1,7 +1,5 @@
 """Whether a line notices that its model gets another engine.
 
-    .venv/bin/python benchmarks/swap.py MODEL [SWAPS]
-
 Three cameras at full rate (each offers a picture as soon as the one before is answered), the engine
 changed SWAPS times between ONNX Runtime and OpenVINO. Printed: parts lost and judged twice, the
 longest gap between two answers of a camera while engines change, and the same without a change, in
@@ -10,7 +8,7 @@ the same run; both over the median cycle. Once with a core that no unit needs, o
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
 import statistics
 import sys
@@ -22,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.support.command import add_model, add_number, question
+from benchmarks.support.figures import show
 from edged.core.observer import Observer
 from edged.core.types import Image
 from edged.engines.candidate import EngineRequest
@@ -113,12 +113,19 @@ def swapped(folder: Path, swaps: int, units: int) -> dict[str, object]:
     }
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_model(made)
+    add_number(made, "swaps", 20, "how often the engine is changed")
+    return made
+
+
 def main() -> int:
     """Print an object for each run."""
-    swaps = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    given = parser().parse_args()
     cores = os.cpu_count() or 1
     for units in sorted({max(1, cores - 1), cores}):
-        print(json.dumps(swapped(Path(sys.argv[1]), swaps, units)), flush=True)
+        show(swapped(given.model, given.swaps, units))
     return 0
 
 

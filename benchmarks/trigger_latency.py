@@ -6,22 +6,17 @@ has the last result. Of each trigger: the whole time, the camera's share (trigge
 there), the engine's (`infer_seconds` of the record), and what is left: broker, twice, transaction,
 queue, fsync of the record, publishing. Then a second run with a deadline in the middle of what
 was measured: the parts that the PLC got no verdict of must be as many as the metric says.
-
-    python benchmarks/trigger_latency.py [TRIGGERS] [MODEL]      default: 2000, one trained here
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,10 +25,14 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from pipeline import pictures, train
 
-PORT, METRICS = 18941, 18942
-CONF = Path(__file__).parents[1] / "configs" / "mosquitto.conf"
+from benchmarks.support.command import add_number, add_optional_model, question
+from benchmarks.support.figures import quantile, show
+from benchmarks.support.parts import bitmaps, train
+from benchmarks.support.processes import edged_run, metrics
+from tests.support.broker import Mosquitto, free_port, no_delay
+
+FRAMES = 1200
 CONFIG = """
 state_dir = "state"
 [[models]]
@@ -57,21 +56,28 @@ listen = "127.0.0.1:{metrics}"
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_number(made, "triggers", 2000, "how many each of the two runs has")
+    add_optional_model(made)
+    return made
+
+
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    given = parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else train(root)
-        pictures(root / "line")
-        with broker(root):
-            with daemon(root, model, 10.0), Plc() as plc:
+        model = given.model or train(root)
+        bitmaps(root / "line", FRAMES)
+        with Mosquitto(shipped=True) as broker:
+            with daemon(root, model, broker.port, 10.0), Plc(broker.port) as plc:
                 plc.run(50, 10.0)
                 plc.clear()
-                plc.run(count, 10.0)
+                plc.run(given.triggers, 10.0)
                 whole = report(plc)
             tight = whole["p50_ms"] * 1.02 / 1000
-            with daemon(root, model, tight), Plc() as plc:
-                misses(plc, count)
+            with daemon(root, model, broker.port, tight) as page, Plc(broker.port) as plc:
+                misses(plc, page, given.triggers)
 
 
 def report(plc: Plc) -> dict[str, float]:
@@ -95,43 +101,37 @@ def report(plc: Plc) -> dict[str, float]:
         "rest_p50_ms": statistics.median(rest),
         "rest_p99.9_ms": quantile(rest, 0.999),
     }
-    print(json.dumps({key: round(value, 3) for key, value in figures.items()}))
+    show(figures)
     return figures
 
 
-def misses(plc: Plc, count: int) -> None:
+def misses(plc: Plc, page: int, count: int) -> None:
     """Print the PLC's count of parts without a verdict in time beside the metric's."""
     plc.run(count, 1.0)
     time.sleep(2.0)
     good = sum(1 for r in plc.results.values() if r["st"] == 1)
-    page = urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics").read().decode()
-    found = re.search(r'edged_deadline_missed_total\{station="s1"\} ([0-9.e+]+)', page)
+    found = re.search(r'edged_deadline_missed_total\{station="s1"\} ([0-9.e+]+)', metrics(page))
     metric = int(float(found[1])) if found else -1
-    print(json.dumps({"triggers": count, "missed": count - good, "metric": metric}))
+    show({"triggers": count, "missed": count - good, "metric": metric})
     if metric != count - good:
         raise SystemExit("the metric does not agree with what the PLC got")
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The value below which that share lies."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 class Plc:
     """Triggers one part after the other and keeps what comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.times: dict[int, tuple[float, float, float]] = {}
         self.results: dict[int, dict[str, Any]] = {}
         self.records: dict[int, dict[str, Any]] = {}
-        self._number = 0
+        self._port, self._number = port, 0
         self._there = threading.Condition()
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        client.on_socket_open = _no_delay
+        client.on_socket_open = no_delay
         client.on_message = self._message
 
     def __enter__(self) -> Plc:
-        self._client.connect("127.0.0.1", PORT)
+        self._client.connect("127.0.0.1", self._port)
         self._client.subscribe([("edged/s1/result", 1), ("edged/s1/full", 1), ("edged/state", 1)])
         self._client.loop_start()
         with self._there:
@@ -176,32 +176,14 @@ class Plc:
             self._there.notify_all()
 
 
-def _no_delay(_client: Any, _data: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 @contextmanager
-def broker(root: Path) -> Iterator[None]:
-    """Mosquitto with our settings, on another port and folder."""
-    text = CONF.read_text(encoding="utf-8").replace("listener 1883", f"listener {PORT}")
-    text = text.replace("/var/lib/mosquitto/", f"{root}/") + "user root\n"
-    (root / "mosquitto.conf").write_text(text, encoding="utf-8")
-    with subprocess.Popen(
-        ["mosquitto", "-c", str(root / "mosquitto.conf")], stderr=subprocess.DEVNULL
-    ) as process:
-        time.sleep(1.0)
-        yield
-        process.terminate()
-
-
-@contextmanager
-def daemon(root: Path, model: Path, deadline: float) -> Iterator[None]:
-    """`edged run`, from its start to its clean end."""
-    text = CONFIG.format(model=model, port=PORT, metrics=METRICS, deadline=deadline)
-    (root / "edged.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(root / "edged.toml")]
-    with (root / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
-        yield
+def daemon(root: Path, model: Path, port: int, deadline: float) -> Iterator[int]:
+    """`edged run`, from its start to its clean end; the port of its metrics."""
+    page, config = free_port(), root / "edged.toml"
+    text = CONFIG.format(model=model, port=port, metrics=page, deadline=deadline)
+    config.write_text(text, encoding="utf-8")
+    with (root / "log").open("ab") as log, edged_run(config, stderr=log) as process:
+        yield page
         process.terminate()
 
 

@@ -1,7 +1,5 @@
 """What fifty idle watchers and a slow one cost a unary call and the health service.
 
-    PYTHONPATH=. python benchmarks/watchers.py [ROUNDS]
-
 Two processes with the doors of the daemon and no engine: one has 50 clients that watch a station
 without results and one that watches everything and never reads; the other has none. In both, a
 thread adds results of 1 KB, 50 a second. They are asked in turn by one client: a detection of
@@ -11,10 +9,9 @@ the health. The figures are the ratios of the medians.
 
 from __future__ import annotations
 
-import json
+import argparse
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +25,9 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.support.command import add_number, question
+from benchmarks.support.figures import ratio, show
+from benchmarks.support.processes import serving
 from edged.config import GrpcConfig
 from edged.core.lifecycle import ModelStatus
 from edged.core.observer import Observer
@@ -39,7 +39,7 @@ from edged.runtime.workers import Crew, Deadline, Worker
 from edged.wire.pb import edge_agent_pb2 as pb
 from edged.wire.pb import edge_agent_pb2_grpc, results_pb2, results_pb2_grpc
 
-IDLE, ROUNDS, WARM = 50, 1500, 100
+IDLE, WARM = 50, 100
 WIDTH, HEIGHT = 640, 480
 
 
@@ -94,15 +94,6 @@ def serve(socket: Path) -> None:
     doors.close()
 
 
-def begin(socket: Path) -> subprocess.Popen[bytes]:
-    """A server's process, when it serves."""
-    command = [sys.executable, __file__, "serve", str(socket)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    if process.stdout is None or process.stdout.readline() != b"ready\n":
-        raise SystemExit("a server did not start")
-    return process
-
-
 def watch(socket: Path) -> list[Any]:
     """Fifty streams of nothing and one that nobody reads, each on a connection of its own."""
     open_ = []
@@ -130,16 +121,22 @@ def asks(socket: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+def parser() -> argparse.ArgumentParser:
+    made = question(__doc__, __file__)
+    add_number(made, "rounds", 1500, "how often each of the two is asked")
+    return made
+
+
 def main() -> int:
     """Print one object."""
     if sys.argv[1:2] == ["serve"]:
         serve(Path(sys.argv[2]))
         return 0
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    rounds = parser().parse_args().rounds
     times: dict[str, tuple[list[float], list[float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         sockets = [Path(scratch) / name for name in ("alone", "watched")]
-        servers = [begin(socket) for socket in sockets]
+        servers = [serving("watchers", "serve", socket) for socket in sockets]
         watchers = watch(sockets[1])
         both = [asks(socket) for socket in sockets]
         for _ in range(rounds + WARM):
@@ -156,11 +153,11 @@ def main() -> int:
             server.wait(30)
     found: dict[str, float] = {}
     for name, sides in times.items():
-        alone, watched = (statistics.median(side[WARM:]) for side in sides)
-        found[f"{name}_alone_p50_ms"] = round(alone * 1e3, 3)
-        found[f"{name}_watched_p50_ms"] = round(watched * 1e3, 3)
-        found[f"{name}_ratio"] = round(watched / alone, 3)
-    print(json.dumps(found))
+        alone, watched = (side[WARM:] for side in sides)
+        found[f"{name}_alone_p50_ms"] = statistics.median(alone) * 1e3
+        found[f"{name}_watched_p50_ms"] = statistics.median(watched) * 1e3
+        found[f"{name}_ratio"] = ratio(watched, alone)
+    show(found)
     return 0
 
 

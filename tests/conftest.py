@@ -6,23 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from edged.cameras.simulation.parts import render
 from edged.tools import judge
-from edged.wire import imaging
+from tests.support.parts import SMALL, parts_folder
 
-WIDTH, HEIGHT = 320, 240
+WIDTH, HEIGHT = SMALL
 
 
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of rendered parts: normal/ and anomaly/<defect>/."""
-    root = tmp_path_factory.mktemp("parts")
-    for index in range(40):
-        image, truth = render("machined", 1, index, WIDTH, HEIGHT, 1.0 if index >= 28 else 0.0)
-        kind = Path("anomaly", str(truth.defect)) if truth.is_anomalous else Path("normal")
-        (root / kind).mkdir(parents=True, exist_ok=True)
-        imaging.write_png(root / kind / f"{index:03}.png", image)
-    return root
+    return parts_folder(tmp_path_factory.mktemp("parts"), 40, (WIDTH, HEIGHT), good=28)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +18,14 @@ from edged.core.errors import SinkError
 from edged.mqtt import credentials
 from tests.mqtt.test_delivery import numbers, on_disk, publishing
 from tests.mqtt.test_trigger import box
-from tests.support.broker import Mosquitto, Subscriber, free_port, require_mosquitto, wait_until
+from tests.support.broker import (
+    Mosquitto,
+    Subscriber,
+    answers,
+    free_port,
+    require_mosquitto,
+    wait_until,
+)
 from tests.support.certificates import Papers, papers_of, tool
 from tests.support.plc import Plc
 
@@ -50,14 +56,6 @@ class Doors(NamedTuple):
     broker: Mosquitto
 
 
-def listens(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 @contextmanager
 def secured(papers: Papers, passwords: Path, *extra: str) -> Iterator[Doors]:
     plain = free_port()
@@ -70,7 +68,7 @@ def secured(papers: Papers, passwords: Path, *extra: str) -> Iterator[Doors]:
         f"listener {plain} 127.0.0.1",
     ]
     with Mosquitto(lines, anonymous=False) as broker:
-        assert wait_until(lambda: listens(plain))
+        assert wait_until(lambda: answers(plain))
         yield Doors(broker.port, plain, broker)
 
 
@@ -261,6 +259,6 @@ def test_the_shipped_settings_of_the_broker_are_taken_by_it(
     # Run by root it would become `mosquitto`, who cannot read the test's folders.
     conf.write_text(text + "\nuser root\n", encoding="utf-8")
     with subprocess.Popen([require_mosquitto(), "-c", str(conf)]) as process:
-        assert wait_until(lambda: process.poll() is not None or listens(port))
+        assert wait_until(lambda: process.poll() is not None or answers(port))
         assert process.poll() is None
         process.terminate()

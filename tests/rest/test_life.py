@@ -14,16 +14,16 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
-from edged.cameras.simulation.parts import render
 from edged.cli.main import main
 from edged.config import Config, Quotas, RestConfig
 from edged.daemon.app import App
 from edged.store.credentials import Credentials
 from edged.wire import imaging
 from edged.wire.spec import read_spec
+from tests.support.parts import parts_bucket
+from tests.support.rest_client import aws_client
 from tests.support.s3_server import s3_server
 
 PATIENCE = 90.0
@@ -60,14 +60,7 @@ def client(state: Path, port: int, region: str = "us-east-1") -> Any:
     state.mkdir(exist_ok=True)
     keys = Credentials(state / "credentials.json")
     key = (keys.all() or [keys.create(["*"], ["*"])])[0]
-    return boto3.client(
-        "lookoutvision",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name=region,
-        aws_access_key_id=key.key_id,
-        aws_secret_access_key=key.secret,
-        config=BotoConfig(retries={"total_max_attempts": 8, "mode": "standard"}),
-    )
+    return aws_client(port, key, region=region, attempts=8)
 
 
 def until(ask: Any, wanted: str) -> dict[str, Any]:
@@ -86,18 +79,7 @@ def until(ask: Any, wanted: str) -> dict[str, Any]:
 
 def fill(state: Path) -> tuple[Path, str]:
     """A bucket of rendered parts and a manifest of them; the manifest's key."""
-    bucket = state / "buckets" / "parts"
-    bucket.mkdir(parents=True)
-    lines = []
-    for number in range(34):
-        image, truth = render("machined", 1, number, 320, 240, float(number >= 22))
-        imaging.write_png(bucket / f"{number}.png", image)
-        kind = "anomaly" if truth.is_anomalous else "normal"
-        meta = {"class-name": kind, "human-annotated": "yes",
-                "type": "groundtruth/image-classification"}  # fmt: skip
-        lines.append({"source-ref": f"s3://parts/{number}.png", "a": 0, "a-metadata": meta})
-    (bucket / "train.manifest").write_text("\n".join(map(json.dumps, lines)))
-    return bucket, "train.manifest"
+    return parts_bucket(state, 34, 22)
 
 
 def imported(aws: Any, key: str) -> None:

@@ -21,6 +21,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+SHIPPED = Path(__file__).parents[2] / "configs" / "mosquitto.conf"
+
 
 def require_mosquitto() -> str:
     """The broker's executable, or skip the test (fail it when EDGED_REQUIRE_ALL=1)."""
@@ -40,6 +42,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> bool:
     """Whether `true()` became true in time; for things in other processes that tell nobody."""
     pause = threading.Event()
@@ -57,6 +68,8 @@ class Mosquitto:
     extra: further lines of its configuration (`acl_file`, `password_file`, ...).
     persistence: keep messages across `kill`, saved at each change.
     started: False = choose the port, but stay away until `start`.
+    shipped: with configs/mosquitto.conf, whose port and folder alone are replaced; `persistence`
+    and `anonymous` are then the file's. host: the address it listens on.
     """
 
     def __init__(
@@ -66,13 +79,16 @@ class Mosquitto:
         persistence: bool = False,
         anonymous: bool = True,
         started: bool = True,
+        shipped: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.port = 0
+        self.host, self.port = host, 0
         self._executable = require_mosquitto()
         self._extra = tuple(extra)
         self._persistence = persistence
         self._anonymous = anonymous
         self._started = started
+        self._shipped = shipped
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path()
 
@@ -80,13 +96,7 @@ class Mosquitto:
         self._folder = Path(tempfile.mkdtemp(prefix="edged-broker-"))
         self.port = free_port()
         lines = [
-            f"listener {self.port} 127.0.0.1",
-            f"allow_anonymous {str(self._anonymous).lower()}",
-            "set_tcp_nodelay true",
-            "log_dest stderr",
-            f"persistence {str(self._persistence).lower()}",
-            f"persistence_location {self._folder}/",
-            *(["autosave_on_changes true", "autosave_interval 1"] if self._persistence else []),
+            *(self._shipped_lines() if self._shipped else self._own_lines()),
             # Run by root it would become `mosquitto`, who cannot read the test's folders.
             *(["user root"] if os.geteuid() == 0 else []),
             *self._extra,
@@ -95,6 +105,22 @@ class Mosquitto:
         if self._started:
             self.start()
         return self
+
+    def _own_lines(self) -> list[str]:
+        return [
+            f"listener {self.port} {self.host}",
+            f"allow_anonymous {str(self._anonymous).lower()}",
+            "set_tcp_nodelay true",
+            "log_dest stderr",
+            f"persistence {str(self._persistence).lower()}",
+            f"persistence_location {self._folder}/",
+            *(["autosave_on_changes true", "autosave_interval 1"] if self._persistence else []),
+        ]
+
+    def _shipped_lines(self) -> list[str]:
+        text = SHIPPED.read_text(encoding="utf-8")
+        text = text.replace("listener 1883 127.0.0.1", f"listener {self.port} {self.host}")
+        return text.replace("/var/lib/mosquitto/", f"{self._folder}/").splitlines()
 
     def __exit__(
         self,
@@ -119,7 +145,7 @@ class Mosquitto:
                 stderr=sink,
             )
         process = self._process
-        if not wait_until(lambda: process.poll() is not None or self._answers()):
+        if not wait_until(lambda: process.poll() is not None or answers(self.port, self.host)):
             pytest.fail(f"mosquitto does not answer on port {self.port}:\n{self.log}")
         if process.poll() is not None:
             pytest.fail(f"mosquitto ended with {process.returncode}:\n{self.log}")
@@ -147,13 +173,6 @@ class Mosquitto:
         if process is not None:
             how(process)
             process.wait(10)
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return True
-        except OSError:
-            return False
 
 
 class Received(NamedTuple):
@@ -201,7 +220,7 @@ class Subscriber:
         client.on_subscribe = self._ready
         client.on_message = self._arrived
         client.on_disconnect = self._left
-        client.on_socket_open = _no_delay
+        client.on_socket_open = no_delay
         properties = None
         if five and session:
             properties = Properties(PacketTypes.CONNECT)
@@ -282,5 +301,6 @@ class Subscriber:
             self._changed.notify_all()
 
 
-def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
+def no_delay(client: Any, userdata: Any, sock: Any) -> None:
+    """For `on_socket_open`: Nagle's algorithm would add tens of milliseconds to an answer."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

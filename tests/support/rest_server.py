@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from edged.config import Quotas
 from edged.core.observer import Observer
 from edged.daemon.api_hosting import ApiHosting
@@ -31,6 +28,7 @@ from edged.store.keyring import Keyring
 from edged.store.models import Models
 from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
+from tests.support.rest_client import aws_client
 
 
 @dataclass
@@ -49,16 +47,23 @@ class Rest:
 
     def client(self, key: Credential | None = None, region: str = "us-east-1") -> Any:
         """boto3, which sends every call once."""
-        key = key or self.key
-        return boto3.client(
-            "lookoutvision",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
-            region_name=region,
-            aws_access_key_id=key.key_id,
-            aws_secret_access_key=key.secret,
-            aws_session_token=key.token,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+        return aws_client(self.port, key or self.key, region)
+
+
+def context_of(folder: Path, database: Database, host: Host, quotas: Quotas) -> Context:
+    """What the API's operations work on, its state in `folder`."""
+    return Context(
+        Catalog(database),
+        Models(database),
+        PackagingJobs(database),
+        Buckets(folder / "buckets"),
+        ApiHosting(host, StateFolder(folder), 4),
+        StateFolder(folder),
+        Keyring(StateFolder(folder).keyring),
+        Scratch(folder),
+        lambda: None,
+        quotas,
+    )
 
 
 @contextmanager
@@ -70,24 +75,12 @@ def rest_server(
 ) -> Iterator[Rest]:
     """A server on a free port, its state in `folder`; with a certificate and its key, HTTPS."""
     folder.mkdir(exist_ok=True)
-    buckets = folder / "buckets"
-    (buckets / "parts").mkdir(parents=True, exist_ok=True)
+    (folder / "buckets" / "parts").mkdir(parents=True, exist_ok=True)
     database = Database(folder / "catalog.sqlite")
     database.open()
     crew, deadline = Crew(), Deadline()
     host = Host([], crew, Observer(), deadline)
-    service = Context(
-        Catalog(database),
-        Models(database),
-        PackagingJobs(database),
-        Buckets(buckets),
-        ApiHosting(host, StateFolder(folder), 4),
-        StateFolder(folder),
-        Keyring(folder / "keyring.json"),
-        Scratch(folder),
-        lambda: None,
-        quotas or Quotas(projects=2000),
-    )
+    service = context_of(folder, database, host, quotas or Quotas(projects=2000))
     credentials = Credentials(folder / "credentials.json")
     known = credentials.all()
     key = known[0] if known else credentials.create(["*"], ["*"])

@@ -1,6 +1,6 @@
 """The daemon of kill_table.py: makes inspections through the real sink until it is killed.
 
-python benchmarks/kill_daemon.py HOST PORT OUTBOX FIRST LAST
+Its arguments: HOST PORT OUTBOX FIRST LAST.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.support.processes import ROOT
 from edged.config import MqttConfig
 from edged.core.observer import Observer
 from edged.core.types import Frame, Inspection, Timing, Verdict
@@ -22,7 +23,6 @@ from edged.mqtt.sink import MqttSink
 from edged.outbox.store import Outbox
 from edged.runtime.workers import Crew, Deadline
 
-ROOT = Path(__file__).parents[1]
 RATE = 200.0
 """Inspections a second."""
 CAMERAS = ("cam1", "cam2")

@@ -18,10 +18,8 @@ from edged.config import Quotas
 from edged.core.lifecycle import DatasetStatus, ModelStatus
 from edged.core.observer import Observer
 from edged.hosting.host import Host
-from edged.rest.chain import Chain
+from edged.rest.chain import Chain, Throttle
 from edged.rest.context import Context
-from edged.rest.operations import BEHAVIOURS
-from edged.rest.throttle import Throttle
 from edged.runtime.workers import Crew, Deadline
 from edged.store.catalog import Catalog, DatasetEntry, Scope
 from edged.store.credentials import Credentials
@@ -85,7 +83,7 @@ def main() -> int:
         service = filled(state)
         keys = Credentials(state / "credentials.json")
         key = keys.create(["*"], ["*"])
-        chain = Chain(service, BEHAVIOURS, keys.find, Throttle(0.0), [])
+        chain = Chain(service, keys.find, Throttle(0.0), [])
         for asked in ASKED:
             request = signed("GET", f"/2020-11-20{asked}", (key.key_id, key.secret, None))
             times = []

@@ -18,16 +18,13 @@ from typing import Any
 from edged.config import Quotas, RestConfig, split_address
 from edged.core.errors import ModelError
 from edged.core.protocols import Journal, Labels
-from edged.daemon.api_hosting import UNHOST_SECONDS, ApiHosting, ApiModels
+from edged.daemon.supervise import UNHOST_SECONDS, ApiHosting, ApiModels
 from edged.hosting.host import Host
-from edged.rest import imports, models, packaging, trainings
-from edged.rest.audit import AuditLog
-from edged.rest.chain import Chain, Done
+from edged.rest import datasets, models, packaging, trainings
+from edged.rest.chain import AuditLog, Chain, Done, Throttle
 from edged.rest.context import Context
 from edged.rest.labels import Desk
-from edged.rest.operations import BEHAVIOURS
 from edged.rest.server import RestServer
-from edged.rest.throttle import Throttle
 from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline, Worker
 from edged.store.buckets import Buckets, S3Service
@@ -88,7 +85,6 @@ class LookoutApi:
             audit = stack.enter_context(AuditLog(self._state.audit_log))
             chain = Chain(
                 context,
-                BEHAVIOURS,
                 None if self._config.anonymous else credentials.find,
                 Throttle(self._config.calls_per_second),
                 [audit.write, self._tell],
@@ -174,7 +170,7 @@ class LookoutApi:
 
     def _do_work(self, context: Context, worker: Worker) -> None:
         beat = partial(worker.beat, WORK_PATIENCE)
-        imports.settle(context, worker.stop.is_set, beat)
+        datasets.settle(context, worker.stop.is_set, beat)
         packaging.settle(context, beat)
 
     def _do_training(self, context: Context, worker: Worker) -> None:

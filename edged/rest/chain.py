@@ -1,28 +1,31 @@
 """A request's way: who, what, allowed, not too often, well formed, once, done, written down.
 
-Owns that order and what is known of a call at its end: the audit line and the metrics. Everything
-that can go wrong becomes the API's error here; a fault of the server's own is logged with its trace
-and told without it.
+Owns that order, the limit of calls, and what is known of a call at its end: the audit line and the
+metrics. Everything that can go wrong becomes the API's error here; a fault of the server's own is
+logged with its trace and told without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
+import logging.handlers
+import os
 import re
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 from edged.config import ACCOUNT, REGION, is_loopback
-from edged.core.errors import EdgedError, Resource, WrongState
+from edged.core.errors import Busy, EdgedError, Resource, WrongState
 from edged.rest import sigv4
 from edged.rest.context import Call, Context
-from edged.rest.declared import Operation
+from edged.rest.operations import Operation
 from edged.rest.protocol import (
     Request,
     Response,
@@ -33,16 +36,21 @@ from edged.rest.protocol import (
     route,
 )
 from edged.rest.sigv4 import AccessDenied, Caller
-from edged.rest.throttle import Throttle
 from edged.store.catalog import Scope
 from edged.store.credentials import Credential
 
 log = logging.getLogger(__name__)
 
+UNLIMITED = frozenset({"DetectAnomalies"})
+"""Limited by the inference queue instead."""
+MOST_BUCKETS = 4096
+"""Of the throttle, remembered; one that is full again is forgotten first."""
+LARGEST_LOG = 32 * 1024 * 1024
+KEPT_LOGS = 8
+"""Files of LARGEST_LOG bytes; older ones go."""
 TOKEN_SECONDS = 8 * 3600.0
 ANONYMOUS = Caller("anonymous", ACCOUNT, REGION)
 
-Behaviour: TypeAlias = Callable[[Context, Call], dict[str, Any]]
 Find: TypeAlias = Callable[[str], Credential | None]
 
 
@@ -74,20 +82,86 @@ class _Way:
     """What the path does not say: the name of a new project."""
 
 
+class Throttle:
+    """How many calls a second each operation may have: a bucket of tokens for each caller and one.
+
+    Any thread. rate: calls a second for each account, region and operation; 0 = no limit.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[tuple[Scope, str], tuple[float, float]] = {}
+
+    def take(self, scope: Scope, operation: str) -> None:
+        """Count one call. Raises Busy when it comes too soon."""
+        if not self._rate or operation in UNLIMITED:
+            return
+        most = max(1.0, self._rate)
+        with self._lock:
+            now = self._clock()
+            level, since = self._buckets.get((scope, operation), (most, now))
+            level = min(most, level + (now - since) * self._rate)
+            if level < 1.0:
+                raise Busy(
+                    f"Rate exceeded: {operation} may be called {self._rate:g} times a second."
+                )
+            self._buckets[scope, operation] = level - 1.0, now
+            if len(self._buckets) > MOST_BUCKETS:
+                self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        full = max(1.0, self._rate) / self._rate
+        self._buckets = {k: v for k, v in self._buckets.items() if now - v[1] < full}
+
+
+class AuditLog:
+    """One line of JSON for each request, whatever became of it.
+
+    Holds no secret, no body and no query: who, what, when, from where, and the outcome. `write` on
+    any thread, inside the `with` of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handler: logging.handlers.RotatingFileHandler | None = None
+
+    def __enter__(self) -> AuditLog:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        os.close(descriptor)
+        self._handler = logging.handlers.RotatingFileHandler(
+            self._path, maxBytes=LARGEST_LOG, backupCount=KEPT_LOGS, encoding="utf-8"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            self._handler.close()
+
+    def write(self, done: Done) -> None:
+        """Append one line."""
+        if self._handler is None:
+            return
+        facts = asdict(done)
+        facts["at"] = datetime.fromtimestamp(done.at, timezone.utc).isoformat()
+        facts["seconds"] = round(done.seconds, 4)
+        line = json.dumps(facts, ensure_ascii=True)
+        self._handler.handle(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+
+
 class Chain:
     """Answers requests. Any thread; a call takes as long as what it asks for."""
 
     def __init__(
         self,
         context: Context,
-        behaviours: Mapping[str, Behaviour],
         find: Find | None,
         throttle: Throttle,
         tell: Sequence[Callable[[Done], None]],
     ) -> None:
         """find: the access key of an id; None = everybody may do everything (loopback only)."""
         self._context = context
-        self._behaviours = behaviours
         self._find = find
         self._throttle = throttle
         self._tell = tell
@@ -158,9 +232,8 @@ class Chain:
     def _once(self, operation: Operation, call: Call) -> Response:
         """Do it, or give the answer that the same call with the same token had."""
         token = call.get("ClientToken") if operation.idempotent else None
-        behaviour = self._behaviours[operation.name]
         if token is None:
-            return answer(operation, behaviour(self._context, call))
+            return answer(operation, operation.does(self._context, call))
         catalog, digest = self._context.catalog, _digest(call)
         with catalog.transaction():
             now = self._context.now()
@@ -175,7 +248,7 @@ class Chain:
                 return Response(
                     operation.code, known[1].encode(), {"Content-Type": "application/json"}
                 )
-            response = answer(operation, behaviour(self._context, call))
+            response = answer(operation, operation.does(self._context, call))
             text = response.body.decode()
             catalog.keep_answer(
                 call.scope, operation.name, token, digest, text, now + TOKEN_SECONDS

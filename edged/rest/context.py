@@ -18,7 +18,6 @@ from edged.config import Quotas
 from edged.core.errors import BadImage, InvalidInput, NotFound, Resource
 from edged.core.protocols import HostedModel, Labels
 from edged.core.types import Image, Inspection
-from edged.rest.protocol import SERVICE
 from edged.runtime.state import StateFolder
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, Project, Scope
@@ -28,6 +27,7 @@ from edged.store.packaging_jobs import PackagingJobs
 from edged.store.scratch import Scratch
 from edged.wire import imaging
 
+SERVICE = "lookoutvision"
 PAGE = 100
 LONGEST_PLACE = 300
 

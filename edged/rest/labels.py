@@ -1,8 +1,8 @@
 """LabelInspection: a picture of the archive becomes an entry of a data set. Learning from the line.
 
-Not an operation of Lookout for Vision: it stands beside its surface, in own.py. Owns the copy of
+Not an operation of Lookout for Vision: it stands beside its surface. Owns the copy of
 the picture in a bucket, so that the entry stays good when the archive lets its picture go, and the
-manifest line; what an entry must be is checked by imports.py, as of UpdateDatasetEntries. Unlike
+manifest line; what an entry must be is checked as for UpdateDatasetEntries. Unlike
 that, it is done when it is answered: one line needs nothing in the background.
 
 A second process may do the same while the daemon runs: the catalog takes one writer at a time.
@@ -27,8 +27,7 @@ from edged.core.errors import InvalidInput, NotFound, Resource, WrongState
 from edged.core.lifecycle import CHANGEABLE, DATASET_LIFE, DatasetEvent, advance
 from edged.core.protocols import Journal, Label
 from edged.rest.context import Call, Context, check_picture
-from edged.rest.datasets import resource_of
-from edged.rest.imports import checked_line, known
+from edged.rest.datasets import checked_line, known, resource_of
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetRow, Scope
 

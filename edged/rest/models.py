@@ -1,13 +1,12 @@
-"""CreateModel, ListModels, DescribeModel, DeleteModel, StartModel, StopModel.
+"""ListModels, DescribeModel, DeleteModel, StartModel, StopModel.
 
 A row holds what is wanted and what has settled: TRAINING, TRAINED, TRAINING_FAILED, HOSTED for a
 model that shall be hosted, also after a restart, and STOPPING_HOSTING until it no longer is. What
 the daemon does with a hosted one right now is asked of it: the status that is told is a projection
 of both.
 
-Choices where nothing is documented: an unknown key is a ValidationException at once, since nothing
-is gained by finding out later; faults of pictures are found in training.
-`latest` is the highest version, and a version is never used again.
+CreateModel is in trainings.py. A choice where nothing is documented: `latest` is the highest
+version, and a version is never used again.
 """
 
 from __future__ import annotations
@@ -22,12 +21,10 @@ from edged.core.errors import (
     InvalidInput,
     ModelError,
     NotFound,
-    QuotaExceeded,
     Resource,
     WrongState,
 )
 from edged.core.lifecycle import MODEL_LIFE, ModelEvent, ModelStatus, advance
-from edged.rest import tags
 from edged.rest.context import (
     PAGE,
     Call,
@@ -38,64 +35,17 @@ from edged.rest.context import (
     page_token,
     project_of,
 )
-from edged.rest.training_data import lines_of
 from edged.store.models import ModelRow
 from edged.store.sealing import Closet, DataKey
 
 log = logging.getLogger(__name__)
 
 MODEL = "model"
-TRAINING = "The model is being trained."
 TRAINED = "Training completed successfully."
 STARTING = "The model is starting."
 RUNNING = "The model is running"
 STOPPING = "The model is stopping."
 NOT_HOSTED = "The model could not be hosted again after a restart: start it, or see the log."
-
-
-def create(context: Context, call: Call) -> dict[str, Any]:
-    """A model in training, on the entries that the data sets have now."""
-    kms, master = call.get("KmsKeyId"), None
-    if kms is not None:
-        try:
-            master = context.keyring.find(kms)
-        except NotFound as error:
-            raise InvalidInput(str(error)) from None
-    where = call["OutputConfig"]["S3Location"]
-    prefix = where.get("Prefix", "")
-    try:
-        context.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
-    except NotFound as error:
-        raise InvalidInput(f"OutputConfig: {error}") from None
-    with context.catalog.transaction():
-        project = project_of(context, call)
-        data = lines_of(context, project)
-        if len(context.models.having(ModelStatus.TRAINING)) >= context.quotas.trainings:
-            raise QuotaExceeded(
-                f"{context.quotas.trainings} models are in training, as many as are allowed: wait "
-                "until one is done.",
-                "TRAININGS",
-                Resource("MODEL", project.name),
-            )
-        facts = {
-            "description": call.get("Description"),
-            "output": {"Bucket": where["Bucket"], "Prefix": prefix},
-        }
-        row = context.models.add(project, ModelStatus.TRAINING, TRAINING, facts, context.now())
-        arn = model_arn(row.scope, row.project, row.version)
-        key = DataKey.new() if master is not None else None
-        if master is not None and key is not None:
-            facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
-            context.models.set(row, row.status, row.message, facts)
-        closet = Closet(context.state.models / str(row.id), key)
-        closet.root.mkdir(parents=True, exist_ok=True)
-        for kind, lines in data.items():
-            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
-        if call.get("Tags"):
-            resource = Resource("MODEL", f"{row.project}/{row.version}")
-            tags.put(context, arn, resource, call["Tags"])
-    context.wake()
-    return {"ModelMetadata": metadata(context, row)}
 
 
 def list_all(context: Context, call: Call) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """rest-json: an HTTP request to an operation and its parameters, an answer or an error to HTTP.
 
-Owns every form on the wire: paths, queries, headers, bodies. Knows no behaviour, no store and no
-server; what it is given and gives are plain values, so all of it can be tried without a port.
+Owns every form on the wire: paths, queries, headers, bodies. Calls no behaviour, and knows no store
+and no server; what it is given and gives are plain values, so all of it can be tried without a
+port.
 
 Decision: malformed JSON and wrong types are ValidationException like every other fault of a
 request. Which error the service gave is not known; this one is in its model, so every SDK knows it.
@@ -21,11 +22,9 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 from edged.core.errors import EdgedError, InvalidInput, QuotaExceeded, Resource
 from edged.rest.constraints import ListOf, sentence
-from edged.rest.declared import OPERATIONS, PREFIX, Operation
-from edged.rest.own import OWN_OPERATIONS, OWN_PREFIX
+from edged.rest.context import SERVICE
+from edged.rest.operations import OPERATIONS, OWN_OPERATIONS, OWN_PREFIX, PREFIX, Operation
 
-SERVICE = "lookoutvision"
-MEDIA_TYPES = ("image/jpeg", "image/png")
 TAGS_PATH = f"{PREFIX}/tags/"
 
 
@@ -201,13 +200,6 @@ def failure(error: EdgedError) -> Response:
         body["ServiceCode"] = SERVICE
         headers["Retry-After"] = "1"
     return Response(error.http_status, json.dumps(body).encode("utf-8"), headers)
-
-
-def check_media_type(value: str) -> None:
-    """Raise InvalidInput, in the service's own words, unless it is a picture's that is taken."""
-    kind = value.partition(";")[0].strip().lower()
-    if kind not in MEDIA_TYPES:
-        raise InvalidInput(f"content-type must be one of the following. {', '.join(MEDIA_TYPES)}")
 
 
 def percent_decoded(text: str) -> str:

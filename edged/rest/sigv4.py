@@ -25,7 +25,8 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials as BotoCredentials
 
 from edged.core.errors import EdgedError
-from edged.rest.protocol import SERVICE, Request
+from edged.rest.context import SERVICE
+from edged.rest.protocol import Request
 from edged.store.credentials import Credential
 
 ALGORITHM = "AWS4-HMAC-SHA256"

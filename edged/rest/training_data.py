@@ -41,7 +41,7 @@ def lines_of(context: Context, project: Project) -> dict[str, list[str]]:
         where = f"The {kind} dataset of {project.name}"
         if row.status not in CHANGEABLE:
             raise WrongState(
-                f"{where} is {row.status}: a model can be trained on complete datasets only.",
+                f"{where} is {row.status.value}: a model can be trained on complete datasets only.",
                 resource_of(project, kind),
             )
         _, normal, anomaly = context.catalog.statistics(row.id)

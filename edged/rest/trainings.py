@@ -1,9 +1,12 @@
-"""Trains accepted models, one after the other, in the background.
+"""CreateModel, and the trainings that it asks for: one after the other, in the background.
 
-Owns the way from a model's manifests to its folder and its evaluation files. What is to be trained
-lies in the model's folder since CreateModel answered; after a crash it is trained again, with the
-features that were kept. Pictures are judged as the documentation says: all of one size, the test
-set apart; a single data set is split, one in five to the test.
+Owns the way from a project's data sets to a model's folder and its evaluation files. What is to be
+trained lies in the model's folder since CreateModel answered; after a crash it is trained again,
+with the features that were kept. Pictures are judged as the documentation says: all of one size,
+the test set apart; a single data set is split, one in five to the test.
+
+Choices where nothing is documented: an unknown key is a ValidationException at once, since nothing
+is gained by finding out later; faults of pictures are found in training.
 """
 
 from __future__ import annotations
@@ -18,17 +21,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edged.core.errors import BadDataset, EdgedError
+from edged.core.errors import (
+    BadDataset,
+    EdgedError,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+    Resource,
+)
 from edged.core.lifecycle import MODEL_LIFE, ModelEvent, ModelStatus, advance
-from edged.rest.context import Context, check_picture, model_arn
-from edged.rest.models import MODEL, TRAINED, closet_of
+from edged.rest import tags
+from edged.rest.context import Call, Context, check_picture, model_arn, project_of
+from edged.rest.models import MODEL, TRAINED, closet_of, metadata
+from edged.rest.training_data import lines_of
 from edged.store.buckets import split
 from edged.store.models import ModelRow
-from edged.store.sealing import Closet
+from edged.store.sealing import Closet, DataKey
 from edged.wire.manifest import ANOMALY, META, SOURCE, kind_of
 
 log = logging.getLogger(__name__)
 
+TRAINING = "The model is being trained."
 TEST_SHARE = 5
 """One in so many goes to the test set when there is a single data set."""
 NO_PERFORMANCE = {"F1Score": 0.0, "Recall": 0.0, "Precision": 0.0}
@@ -36,6 +49,51 @@ NO_PERFORMANCE = {"F1Score": 0.0, "Recall": 0.0, "Precision": 0.0}
 ManifestLine: TypeAlias = dict[str, Any]
 Train: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Runs a training: arguments of tools.judge.train_and_judge, JSON-ready, to its report."""
+
+
+def create(context: Context, call: Call) -> dict[str, Any]:
+    """A model in training, on the entries that the data sets have now."""
+    kms, master = call.get("KmsKeyId"), None
+    if kms is not None:
+        try:
+            master = context.keyring.find(kms)
+        except NotFound as error:
+            raise InvalidInput(str(error)) from None
+    where = call["OutputConfig"]["S3Location"]
+    prefix = where.get("Prefix", "")
+    try:
+        context.buckets.bucket(where["Bucket"]).check(f"{prefix}EvaluationResult.json")
+    except NotFound as error:
+        raise InvalidInput(f"OutputConfig: {error}") from None
+    with context.catalog.transaction():
+        project = project_of(context, call)
+        data = lines_of(context, project)
+        if len(context.models.having(ModelStatus.TRAINING)) >= context.quotas.trainings:
+            raise QuotaExceeded(
+                f"{context.quotas.trainings} models are in training, as many as are allowed: wait "
+                "until one is done.",
+                "TRAININGS",
+                Resource("MODEL", project.name),
+            )
+        facts = {
+            "description": call.get("Description"),
+            "output": {"Bucket": where["Bucket"], "Prefix": prefix},
+        }
+        row = context.models.add(project, ModelStatus.TRAINING, TRAINING, facts, context.now())
+        arn = model_arn(row.scope, row.project, row.version)
+        key = DataKey.new() if master is not None else None
+        if master is not None and key is not None:
+            facts |= {"kms": kms, "data_key": key.wrapped(master.key, arn)}
+            context.models.set(row, row.status, row.message, facts)
+        closet = Closet(context.state.models / str(row.id), key)
+        closet.root.mkdir(parents=True, exist_ok=True)
+        for kind, lines in data.items():
+            closet.write(f"{kind}.manifest", ("\n".join(lines) + "\n").encode(), durable=True)
+        if call.get("Tags"):
+            resource = Resource("MODEL", f"{row.project}/{row.version}")
+            tags.put(context, arn, resource, call["Tags"])
+    context.wake()
+    return {"ModelMetadata": metadata(context, row)}
 
 
 def settle(context: Context, train: Train, stopped: Callable[[], bool]) -> None:

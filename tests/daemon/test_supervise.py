@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from edged.core.lifecycle import ModelStatus
-from edged.daemon.api_hosting import LONGEST_PAUSE as LAST
-from edged.daemon.api_hosting import ApiModels
+from edged.daemon.supervise import LONGEST_PAUSE as LAST
 from edged.daemon.supervise import REVIVE_SECONDS as FIRST
-from edged.daemon.supervise import Revival
+from edged.daemon.supervise import ApiModels, Revival
 from tests.rest.test_states import World, model_in, world
 
 __all__ = ["world"]

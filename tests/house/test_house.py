@@ -149,7 +149,7 @@ def test_a_status_is_written_out_in_the_tables_alone() -> None:
     words = {s.value for kind in (lifecycle.ModelStatus, lifecycle.DatasetStatus) for s in kind}
     found = []
     for path in SOURCES:
-        if path.name in ("lifecycle.py", "declared.py"):
+        if path.name == "lifecycle.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and node.value in words:

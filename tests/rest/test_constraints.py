@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edged.core.errors import InvalidInput
-from edged.rest import declared
+from edged.rest import operations
 from edged.rest.protocol import failure, parameters, route
 from tests.support.service_model import OPERATIONS, SHAPES, Fault, example, faults, request
 
@@ -13,11 +13,11 @@ TABLE = [fault for operation in sorted(OPERATIONS) for fault in faults(operation
 
 
 def test_the_surface_is_the_service_model_s() -> None:
-    ours = {each.name: each for each in declared.OPERATIONS}
+    ours = {each.name: each for each in operations.OPERATIONS}
     assert ours.keys() == OPERATIONS.keys()
     for name, spec in OPERATIONS.items():
         http, shape = spec["http"], SHAPES[spec["input"]["shape"]]
-        assert (ours[name].method, declared.PREFIX + ours[name].path) == (
+        assert (ours[name].method, operations.PREFIX + ours[name].path) == (
             http["method"],
             http["requestUri"],
         )

@@ -14,13 +14,11 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.rest import imports
-from edged.rest.chain import Chain
+from edged.rest import datasets
+from edged.rest.chain import Chain, Throttle
 from edged.rest.constraints import Timestamp
-from edged.rest.declared import OPERATIONS, PREFIX
-from edged.rest.operations import BEHAVIOURS
+from edged.rest.operations import OPERATIONS, PREFIX
 from edged.rest.protocol import Request
-from edged.rest.throttle import Throttle
 from tests.support.rest_server import Rest, rest_server
 
 REQUESTS = 20_000
@@ -90,7 +88,7 @@ def request(chance: random.Random) -> Request:
 
 def anonymous(rest: Rest) -> Chain:
     """A chain that takes requests without a signature."""
-    return Chain(rest.service, BEHAVIOURS, None, Throttle(0.0), [])
+    return Chain(rest.service, None, Throttle(0.0), [])
 
 
 def test_twenty_thousand_random_requests_find_no_fault_and_nothing_grows(tmp_path: Path) -> None:
@@ -108,7 +106,7 @@ def test_twenty_thousand_random_requests_find_no_fault_and_nothing_grows(tmp_pat
             if answer.code >= 400:
                 assert found["Message"] and answer.headers["x-amzn-ErrorType"]
             if number % 50 == 0:
-                imports.settle(rest.service, lambda: False, lambda: None)
+                datasets.settle(rest.service, lambda: False, lambda: None)
         assert seen[200] > 500 and seen[202] > 20 and seen[400] > 1000 and seen[404] > 1000, seen
         assert sum(f.stat().st_size for f in (tmp_path / "state").rglob("*")) < 20_000_000
 

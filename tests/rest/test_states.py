@@ -16,10 +16,8 @@ from edged.config import Quotas
 from edged.core.lifecycle import DatasetStatus, ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
-from edged.rest.chain import Chain
+from edged.rest.chain import Chain, Throttle
 from edged.rest.context import Context
-from edged.rest.operations import BEHAVIOURS
-from edged.rest.throttle import Throttle
 from edged.runtime.state import StateFolder
 from edged.store.buckets import Buckets
 from edged.store.catalog import Catalog, DatasetEntry, Scope
@@ -76,7 +74,7 @@ class World:
             members["Configuration"]["Greengrass"]["CompilerOptions"] = json.dumps(
                 {"gpu-code": "sm_72", "trt-ver": "8.2.1", "cuda-ver": "10.2"}
             )
-        chain = Chain(self.service, BEHAVIOURS, None, Throttle(0.0), [])
+        chain = Chain(self.service, None, Throttle(0.0), [])
         answer = chain.handle(request(operation, members))
         if answer.code < 300:
             return ALLOWED

@@ -10,14 +10,12 @@ from typing import Any
 
 from edged.config import Quotas
 from edged.core.observer import Observer
-from edged.daemon.api_hosting import ApiHosting
+from edged.daemon.supervise import ApiHosting
 from edged.hosting.host import Host
-from edged.rest import imports
-from edged.rest.chain import Chain, Done
+from edged.rest import datasets
+from edged.rest.chain import Chain, Done, Throttle
 from edged.rest.context import Context
-from edged.rest.operations import BEHAVIOURS
 from edged.rest.server import RestServer
-from edged.rest.throttle import Throttle
 from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.store.buckets import Buckets
@@ -43,7 +41,7 @@ class Rest:
     done: list[Done] = field(default_factory=list)
 
     def settle(self) -> None:
-        imports.settle(self.service, lambda: False, lambda: None)
+        datasets.settle(self.service, lambda: False, lambda: None)
 
     def client(self, key: Credential | None = None, region: str = "us-east-1") -> Any:
         """boto3, which sends every call once."""
@@ -85,7 +83,7 @@ def rest_server(
     known = credentials.all()
     key = known[0] if known else credentials.create(["*"], ["*"])
     done: list[Done] = []
-    chain = Chain(service, BEHAVIOURS, credentials.find, Throttle(rate), [done.append])
+    chain = Chain(service, credentials.find, Throttle(rate), [done.append])
     server = RestServer(("127.0.0.1", 0), chain, crew, deadline, certificate)
     server.start()
     try:

@@ -31,10 +31,8 @@ from edged.core.errors import BadDataset, EdgedError, InvalidInput, NotFound, Wr
 from edged.core.protocols import Label
 from edged.core.types import Inspection
 from edged.daemon.app import App
-from edged.rest.chain import Chain, Done
+from edged.rest.chain import Chain, Done, Throttle
 from edged.rest.labels import Desk
-from edged.rest.operations import BEHAVIOURS
-from edged.rest.throttle import Throttle
 from edged.rest.training_data import lines_of
 from edged.store.credentials import Credentials
 from edged.wire import imaging
@@ -71,7 +69,7 @@ class Box:
         service = replace(self.rest.service, labels=self.desk)
         self.done: list[Done] = []
         find = self.rest.credentials.find
-        chain = Chain(service, BEHAVIOURS, find, Throttle(0.0), [self.done.append])
+        chain = Chain(service, find, Throttle(0.0), [self.done.append])
         who = (key.key_id, key.secret, key.token)
         answer = chain.handle(
             signed("PUT", f"/edged/v1/inspections/{id}/label", who, json.dumps(body).encode())

@@ -40,8 +40,8 @@ from benchmarks.support.processes import serving
 from edged.cameras.simulation.parts import render
 from edged.config import GrpcConfig
 from edged.core.observer import Observer
-from edged.engines.candidate import EngineRequest
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineRequest, Engines
+from edged.engines.tune import Tuner
 from edged.grpc import ports
 from edged.grpc.results import ResultsStream
 from edged.grpc.server import Doors
@@ -77,7 +77,7 @@ def serve_agent(folder: Path, model: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     crew, deadline, engine = Crew(), Deadline(), Engine()
     request = EngineRequest("onnxruntime", 1, 1, False)
-    engines = Engines(StateFolder(folder))
+    engines = Engines(Tuner(StateFolder(folder)))
     hosting = HostingSpec(
         "part", lambda: model, partial(read_spec, name="part"),
         lambda at, spec: engines.candidates(at, spec, request), 1, 1, 16, None,

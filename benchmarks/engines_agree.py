@@ -10,7 +10,7 @@ import argparse
 from benchmarks.support.command import add_model, add_pictures, question
 from benchmarks.support.figures import show
 from edged.core.errors import EdgedError
-from edged.engines.candidate import ENGINES, installed
+from edged.engines.choose import ENGINES, installed
 from edged.tools.judge import Judge, pictures
 
 

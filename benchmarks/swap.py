@@ -24,8 +24,7 @@ from benchmarks.support.command import add_model, add_number, question
 from benchmarks.support.figures import show
 from edged.core.observer import Observer
 from edged.core.types import Image
-from edged.engines.candidate import EngineRequest
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineRequest, Engines
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.runtime.workers import Crew, Deadline

@@ -247,7 +247,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _compile(arguments: argparse.Namespace) -> int:
     from edged.config.load import load
-    from edged.engines.candidate import EngineRequest
+    from edged.engines.choose import EngineRequest
     from edged.tools import judge
     from edged.tools.plan_build import compiled
 

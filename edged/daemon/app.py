@@ -29,7 +29,7 @@ from edged.daemon.scrape import MetricsServer
 from edged.daemon.summary import RunSummary
 from edged.daemon.supervise import START_SECONDS, ConfiguredModels, settled
 from edged.daemon.systemd import Notifier
-from edged.engines.choose import Engines
+from edged.engines.tune import engines_of
 from edged.hosting.host import Host
 from edged.line.publish import Publisher
 from edged.line.sequences import Sequences
@@ -72,7 +72,7 @@ class App:
         self._labels: LateLabels | None = None
         self._models = ConfiguredModels(
             config.models,
-            Engines.of(config.state),
+            engines_of(config.state),
             lambda: self._line.chosen if self._line is not None else set(),
         )
         self._said = ""

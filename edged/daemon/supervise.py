@@ -25,8 +25,8 @@ from edged.core.errors import ConfigError, EdgedError, NotFound, QuotaExceeded, 
 from edged.core.lifecycle import SERVING, ModelStatus
 from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
-from edged.engines.candidate import EngineRequest
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineRequest, Engines
+from edged.engines.tune import Tuner, engines_of
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec
 from edged.runtime.state import StateFolder
@@ -222,7 +222,7 @@ class ApiHosting:
                 self._host.remove(name)  # it failed; it may come back with other units
 
             # What is sealed is open on a tmpfs alone, and so is a plan, which holds its weights.
-            engines = Engines.of(self._state) if opened is None else Engines(self._state)
+            engines = engines_of(self._state) if opened is None else Engines(Tuner(self._state))
             where, request = opened or (lambda: folder), EngineRequest(units=most)
             self._host.add(hosting_spec(name, where, request, engines, units, most))
             self._host.start(name)

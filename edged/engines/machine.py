@@ -30,7 +30,7 @@ def installed() -> bool:
 def facts(idle: Callable[[], None] | None = None) -> Mapping[str, str]:
     """TensorRT, CUDA, GPU, L4T. Raises EngineError with the reason why there are none.
 
-    Asked once for each TensorRT that is installed. idle: see core.child.ask.
+    Asked once for each TensorRT that is installed. idle: see runtime.child.ask.
     """
     known = _installed_at()
     if known not in _facts:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,7 +32,15 @@ from edged.core.errors import EngineError, MissingDependency
 from edged.core.protocols import EngineLoader, Tuning
 from edged.core.types import ModelSpec
 from edged.engines import machine
-from edged.engines.candidate import EngineCandidate, EngineRequest, installed, on_gpu, tunings
+from edged.engines.choose import (
+    EngineCandidate,
+    EngineRequest,
+    Engines,
+    Idle,
+    installed,
+    on_gpu,
+    tunings,
+)
 from edged.engines.plan import PRECISIONS
 from edged.runtime.child import ask
 from edged.runtime.state import StateFolder
@@ -42,7 +50,6 @@ from edged.wire.spec import read_spec
 
 log = logging.getLogger(__name__)
 
-Idle: TypeAlias = Callable[[], None]
 Ways: TypeAlias = dict[Tuning, tuple[float, float]]
 """How an engine may be used -> seconds of a batch, pictures in a second."""
 
@@ -57,57 +64,67 @@ MEASURE_SECONDS = 120.0
 REFUSED = 3  # exit code of a measurement whose engine says why it cannot serve
 
 
-def order(
-    plain: EngineCandidate,
-    have: dict[str, str],
-    state: StateFolder | None,
-    idle: Idle | None = None,
-) -> list[str]:
-    """The engines of `have` (and their versions), fastest first. plain: with any engine.
+class Tuner:
+    """choose.Measured: asks a process of its own, and remembers what it said. Any thread."""
 
-    idle: see core.child.ask.
-    """
-    key = _key(replace(plain, engine=max(have)), sorted(have.items()))
-    file = None if state is None else state.engine_choice
-    known = _remembered(file)
-    kept = known.get(key)
-    if isinstance(kept, list) and kept and all(str(name) in have for name in kept):
-        # A GPU that did not work then may do so now: its driver is no part of the key.
-        again = [n for n in have if n not in kept and n not in PRECISIONS and on_gpu(n)]
-        if not any(math.isfinite(_measured(replace(plain, engine=name), idle)) for name in again):
-            return [str(name) for name in kept]
-    log.info("engine auto: measuring %s, for some seconds", ", ".join(have))
-    found = {engine: _measured(replace(plain, engine=engine), idle) for engine in have}
-    times = {engine: seconds for engine, seconds in found.items() if math.isfinite(seconds)}
-    log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
-    # When nothing can be measured all are offered, so that their own words say why not.
-    fastest = sorted(times, key=lambda name: times[name] * COARSER.get(name, 1.0)) or list(have)
-    if not any(math.isnan(seconds) for seconds in found.values()):
-        _keep(file, {**known, key: fastest})
-    return fastest
+    def __init__(self, state: StateFolder) -> None:
+        """state: whose files remember it."""
+        self._state = state
 
+    def order(
+        self, plain: EngineCandidate, have: dict[str, str], idle: Idle | None = None
+    ) -> list[str]:
+        """The engines of `have` (and their versions), fastest first. plain: with any engine.
 
-def tuned(
-    candidate: EngineCandidate, state: StateFolder | None, idle: Idle | None = None
-) -> EngineCandidate:
-    """The recipe with the best use of its engine; as it is where that cannot be measured."""
-    request = candidate.request
-    if state is None or (request.units and (request.batch or not on_gpu(candidate.engine))):
-        return candidate  # nothing is open: on a CPU larger batches gain nothing (measured)
-    key = _key(candidate, [candidate.engine, asdict(request), installed().get(candidate.engine)])
-    file = state.engine_tuning
-    known = _remembered(file)
-    kept = _read(known.get(key))
-    if kept is None:
-        log.info("engine %s: measuring how it is used best, for some seconds", candidate.engine)
-        found, why = _child("tune", candidate, idle)
-        kept = _read(found)
+        idle: see runtime.child.ask.
+        """
+        key = _key(replace(plain, engine=max(have)), sorted(have.items()))
+        file = self._state.engine_choice
+        known = _remembered(file)
+        kept = known.get(key)
+        if isinstance(kept, list) and kept and all(str(name) in have for name in kept):
+            # A GPU that did not work then may do so now: its driver is no part of the key.
+            again = [n for n in have if n not in kept and n not in PRECISIONS and on_gpu(n)]
+            if not any(
+                math.isfinite(_measured(replace(plain, engine=name), idle)) for name in again
+            ):
+                return [str(name) for name in kept]
+        log.info("engine auto: measuring %s, for some seconds", ", ".join(have))
+        found = {engine: _measured(replace(plain, engine=engine), idle) for engine in have}
+        times = {engine: seconds for engine, seconds in found.items() if math.isfinite(seconds)}
+        log.info("engine auto: %s", ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in times.items()))
+        # When nothing can be measured all are offered, so that their own words say why not.
+        fastest = sorted(times, key=lambda name: times[name] * COARSER.get(name, 1.0)) or list(have)
+        if not any(math.isnan(seconds) for seconds in found.values()):
+            _keep(file, {**known, key: fastest})
+        return fastest
+
+    def tuned(self, candidate: EngineCandidate, idle: Idle | None = None) -> EngineCandidate:
+        """The candidate with the best use of its engine; as it is where that cannot be measured."""
+        request = candidate.request
+        if request.units and (request.batch or not on_gpu(candidate.engine)):
+            return candidate  # nothing is open: on a CPU larger batches gain nothing (measured)
+        key = _key(
+            candidate, [candidate.engine, asdict(request), installed().get(candidate.engine)]
+        )
+        file = self._state.engine_tuning
+        known = _remembered(file)
+        kept = _read(known.get(key))
         if kept is None:
-            log.warning("engine %s is not tuned: %s", candidate.engine, why)
-            return candidate
-        log.info("engine %s: %s", candidate.engine, kept)
-        _keep(file, {**known, key: list(astuple(kept))})
-    return replace(candidate, tuning=kept)
+            log.info("engine %s: measuring how it is used best, for some seconds", candidate.engine)
+            found, why = _child("tune", candidate, idle)
+            kept = _read(found)
+            if kept is None:
+                log.warning("engine %s is not tuned: %s", candidate.engine, why)
+                return candidate
+            log.info("engine %s: %s", candidate.engine, kept)
+            _keep(file, {**known, key: list(astuple(kept))})
+        return replace(candidate, tuning=kept)
+
+
+def engines_of(state: StateFolder) -> Engines:
+    """The engines of a daemon, or of a user's command line: measured, with plans, in its folder."""
+    return Engines(Tuner(state), state.plans)
 
 
 def _read(found: object) -> Tuning | None:
@@ -167,8 +184,8 @@ def _child(what: str, candidate: EngineCandidate, idle: Idle | None) -> tuple[An
         return None, f"its process ended with {done.returncode}: {last}"
 
 
-def _remembered(file: Path | None) -> dict[str, Any]:
-    if file is None or not file.is_file():
+def _remembered(file: Path) -> dict[str, Any]:
+    if not file.is_file():
         return {}
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
@@ -180,9 +197,7 @@ def _remembered(file: Path | None) -> dict[str, Any]:
     return {}
 
 
-def _keep(file: Path | None, known: dict[str, Any]) -> None:
-    if file is None:
-        return
+def _keep(file: Path, known: dict[str, Any]) -> None:
     part = file.with_name(f".{file.name}.{threading.get_native_id()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from edged.config import (
 )
 from edged.config.load import load, locate
 from edged.core.errors import ConfigError, EdgedError
-from edged.engines.candidate import ENGINES, PACKAGES, installed
+from edged.engines.choose import ENGINES, PACKAGES, installed
 from edged.wire.spec import read_spec
 
 FILES = (

@@ -23,8 +23,14 @@ import numpy as np
 import edged
 from edged.core.errors import EdgedError
 from edged.engines import machine, tune
-from edged.engines.candidate import ENGINES, PACKAGES, EngineCandidate, EngineRequest, installed
-from edged.engines.choose import Engines
+from edged.engines.choose import (
+    ENGINES,
+    PACKAGES,
+    EngineCandidate,
+    EngineRequest,
+    Engines,
+    installed,
+)
 from edged.tools.plan_build import compiled
 from edged.wire import imaging
 from edged.wire.spec import read_spec

@@ -17,9 +17,9 @@ from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
-from edged.engines.candidate import EngineRequest
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineRequest
 from edged.engines.plan import PRECISIONS
+from edged.engines.tune import engines_of
 from edged.hosting.decide import decide
 from edged.hosting.parity import first_qualified
 from edged.hosting.units import check_size, predict
@@ -44,7 +44,7 @@ class Judge:
         self.engine_name = ""
 
     def __enter__(self) -> Judge:
-        request, engines = EngineRequest(self._choice, units=1), Engines.of(user_state())
+        request, engines = EngineRequest(self._choice, units=1), engines_of(user_state())
         candidates = engines.candidates(self._folder, self.spec, request)
         if self._choice in PRECISIONS:  # who names it here wants its numbers, and no other's
             choose.check_installed(self._choice)

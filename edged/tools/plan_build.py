@@ -27,8 +27,7 @@ from edged.core.errors import EngineError, InvalidInput, ParityError
 from edged.core.protocols import EngineLoader, Progress
 from edged.core.types import Image, ModelSpec
 from edged.engines import choose, machine
-from edged.engines.candidate import EngineCandidate, EngineRequest, plan_key
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineCandidate, EngineRequest, Engines, plan_key
 from edged.engines.plan import PRECISIONS, Plans, timing_key
 from edged.hosting.parity import first_qualified
 from edged.runtime.child import Child, serve

@@ -13,7 +13,7 @@ import pytest
 from edged.core.errors import EngineError, ModelError
 from edged.core.protocols import Engine, EngineLoader, Tuning
 from edged.core.types import Image, Prediction
-from edged.engines.candidate import ENGINES
+from edged.engines.choose import ENGINES
 from edged.hosting.units import predict
 from edged.wire import imaging
 from edged.wire.spec import MODEL, read_spec

@@ -14,6 +14,7 @@ from edged.core.errors import EngineError, ParityError
 from edged.core.protocols import EngineLoader
 from edged.engines.choose import Engines
 from edged.engines.onnxruntime import OnnxRuntimeLoader
+from edged.engines.tune import Tuner
 from edged.hosting.parity import first_qualified
 from edged.runtime.state import StateFolder
 from edged.wire.spec import GOLDEN, MODEL, SPEC, read_spec
@@ -63,15 +64,15 @@ def test_auto_offers_every_usable_engine_and_remembers_the_order(
     model: Path, tmp_path: Path
 ) -> None:
     spec = read_spec(model)
-    first = [r.engine for r in Engines(StateFolder(tmp_path)).candidates(model, spec)]
+    first = [r.engine for r in Engines(Tuner(StateFolder(tmp_path))).candidates(model, spec)]
     assert {"onnxruntime", "openvino"} <= set(first)
     kept = tmp_path / "engine-choice.json"
     (key, order) = next(iter(json.loads(kept.read_text(encoding="utf-8")).items()))
     assert order == first
     kept.write_text(json.dumps({key: order[::-1]}), encoding="utf-8")
-    again = [r.engine for r in Engines(StateFolder(tmp_path)).candidates(model, spec)]
+    again = [r.engine for r in Engines(Tuner(StateFolder(tmp_path))).candidates(model, spec)]
     assert again == order[::-1]  # what was kept counts, nothing is measured again
     kept.write_text("{", encoding="utf-8")
-    assert set(r.engine for r in Engines(StateFolder(tmp_path)).candidates(model, spec)) == set(
-        first
-    )
+    assert set(
+        r.engine for r in Engines(Tuner(StateFolder(tmp_path))).candidates(model, spec)
+    ) == set(first)

@@ -12,7 +12,7 @@ import pytest
 LOAD = """
 import importlib, sys, threading
 from pathlib import Path
-from edged.engines.candidate import Recipe, Wanted
+from edged.engines.choose import Recipe, Wanted
 from edged.wire.spec import read_spec
 folder = Path(sys.argv[2])
 loader = Recipe(sys.argv[1], folder, read_spec(folder), Wanted(units=1, batch=1))()

@@ -14,8 +14,7 @@ from edged.cli.main import main
 from edged.core.names import EngineName
 from edged.core.protocols import Tuning
 from edged.engines import tune
-from edged.engines.candidate import ENGINES, NAMES, EngineCandidate, EngineRequest, tunings
-from edged.engines.choose import Engines
+from edged.engines.choose import ENGINES, NAMES, EngineCandidate, EngineRequest, Engines, tunings
 from edged.runtime.state import StateFolder
 from edged.wire.spec import read_spec
 
@@ -28,7 +27,7 @@ def test_the_shortest_batch_among_those_that_do_nearly_as_much_is_taken() -> Non
 
 def test_the_best_use_is_measured_apart_and_remembered(model: Path, tmp_path: Path) -> None:
     spec, state = read_spec(model), StateFolder(tmp_path)
-    engines = Engines(state)
+    engines = Engines(tune.Tuner(state))
     (found,) = engines.candidates(model, spec, "onnxruntime")
     assert found.tuning in tunings(found)
     kept = state.engine_tuning
@@ -50,7 +49,7 @@ def test_what_the_configuration_gives_is_not_measured_but_kept_to(
     model: Path, tmp_path: Path
 ) -> None:
     spec, state = read_spec(model), StateFolder(tmp_path)
-    engines = Engines(state)
+    engines = Engines(tune.Tuner(state))
     for engine in ("onnxruntime", "openvino"):
         (found,) = engines.candidates(model, spec, EngineRequest(engine, units=3, batch=2))
         assert found.tuning is None
@@ -68,7 +67,7 @@ def test_an_engine_that_crashes_or_refuses_is_said_and_the_usual_is_kept(
     for name in ("spec.json", "model.onnx"):
         (torn / name).write_bytes((model / name).read_bytes()[: None if name[0] == "s" else 99])
     recipe = EngineCandidate("onnxruntime", torn, read_spec(model))
-    assert tune.tuned(recipe, StateFolder(tmp_path)) == recipe
+    assert tune.Tuner(StateFolder(tmp_path)).tuned(recipe) == recipe
     assert "engine onnxruntime is not tuned: " in caplog.text
     seconds, why = tune.tried(recipe)
     assert not seconds < 10 and why is not None and "damaged" in why
@@ -89,9 +88,10 @@ def test_the_daemon_loads_no_runtime_to_choose_one(model: Path, tmp_path: Path) 
 
     script = (
         "import sys; from pathlib import Path; from edged.engines.choose import Engines\n"
+        "from edged.engines.tune import Tuner\n"
         "from edged.runtime.state import StateFolder\n"
         "from edged.wire.spec import read_spec\n"
-        "p, kept = Path(sys.argv[1]), Engines(StateFolder(Path(sys.argv[2])))\n"
+        "p, kept = Path(sys.argv[1]), Engines(Tuner(StateFolder(Path(sys.argv[2]))))\n"
         "kept.candidates(p, read_spec(p))\n"
         "print(sorted({'onnxruntime', 'openvino', 'tensorrt', 'pycuda'} & set(sys.modules)))"
     )
@@ -152,9 +152,9 @@ def test_a_gpu_that_failed_once_is_asked_again_and_the_others_are_not(
 ) -> None:
     plain = EngineCandidate("auto", model, read_spec(model))
     have = {"onnxruntime": "1", "onnxruntime-cuda": "1"}
-    assert tune.order(plain, have, StateFolder(tmp_path)) == ["onnxruntime"]
+    assert tune.Tuner(StateFolder(tmp_path)).order(plain, have) == ["onnxruntime"]
     caplog.clear()
-    assert tune.order(plain, have, StateFolder(tmp_path)) == ["onnxruntime"]
+    assert tune.Tuner(StateFolder(tmp_path)).order(plain, have) == ["onnxruntime"]
     assert "onnxruntime-cuda does not run here: This ONNX Runtime was built" in caplog.text
 
 

@@ -13,8 +13,7 @@ from edged.core.errors import EngineError, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
-from edged.engines.candidate import EngineRequest
-from edged.engines.choose import Engines
+from edged.engines.choose import EngineRequest, Engines
 from edged.hosting.batch import Batcher
 from edged.hosting.host import Host
 from edged.hosting.model import HostingSpec

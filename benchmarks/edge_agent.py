@@ -45,8 +45,7 @@ from edged.engines.tune import Tuner
 from edged.grpc import ports
 from edged.grpc.results import ResultsStream
 from edged.grpc.server import Doors
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.pb import edge_agent_pb2 as pb

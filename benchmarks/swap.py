@@ -25,8 +25,7 @@ from benchmarks.support.figures import show
 from edged.core.observer import Observer
 from edged.core.types import Image
 from edged.engines.choose import EngineRequest, Engines
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.spec import read_spec
 

@@ -27,8 +27,7 @@ from edged.core.protocols import HostedModel
 from edged.core.types import Image, Inspection
 from edged.engines.choose import EngineRequest, Engines
 from edged.engines.tune import Tuner, engines_of
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.runtime.state import StateFolder
 from edged.tools.plan_build import PlanUpgrade
 from edged.wire.spec import MODEL, read_spec

@@ -17,10 +17,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from concurrent.futures import Future
+from functools import partial
 
-from edged.core.errors import Busy, ShuttingDown
+from edged.core.errors import Busy, DeadlineExceeded, EngineError, ShuttingDown
 from edged.core.observer import Observer
-from edged.core.types import Inspection, Job, ModelRef, NoVerdict, Reason, Timing
+from edged.core.types import Frame, Inspection, Job, ModelRef, NoVerdict, Reason, Timing
 
 
 class Batcher:
@@ -122,3 +124,21 @@ class Batcher:
         timing = Timing(job.frame.captured_ns, job.queued_ns, decided_ns=now)
         self._observer.job_dropped(self._model.name, job, reason)
         job.reply(Inspection(job.frame, self._model, NoVerdict(reason, detail), timing))
+
+
+def awaited(frame: Frame, deadline_ns: int = 0) -> tuple[Job, Future[Inspection]]:
+    """A job that somebody waits for; the future raises what kept it from a verdict."""
+    future: Future[Inspection] = Future()
+    return Job(frame, partial(_resolve, future), deadline_ns=deadline_ns), future
+
+
+def _resolve(future: Future[Inspection], inspection: Inspection) -> None:
+    outcome = inspection.outcome
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, NoVerdict):
+        kinds = {Reason.TIMEOUT: DeadlineExceeded, Reason.SHUTDOWN: ShuttingDown}
+        kind = kinds.get(outcome.reason, EngineError)
+        future.set_exception(kind(f"The picture was not judged: {outcome.detail}."))
+    else:
+        future.set_result(inspection)

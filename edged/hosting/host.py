@@ -1,7 +1,7 @@
 """The models of this box: start, stop, and the one way in for jobs.
 
 Each hosted model has a batcher and a pool of units. Starting loads the engine, lets it prove
-itself on the golden pictures (qualify.py), and only then opens the door. The status of a model
+itself on the golden pictures (parity.py), and only then opens the door. The status of a model
 moves only through core/lifecycle.py.
 """
 
@@ -10,44 +10,83 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
 from edged.core.errors import (
-    DeadlineExceeded,
     EdgedError,
     EngineError,
     MissingDependency,
     NotFound,
     ParityError,
-    ShuttingDown,
     WrongState,
 )
 from edged.core.lifecycle import MODEL_LIFE, SERVING, ModelEvent, ModelStatus, advance
 from edged.core.observer import Observer
 from edged.core.protocols import EngineLoader, HostedModel
-from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, NoVerdict, Reason
-from edged.hosting.batch import Batcher
-from edged.hosting.improve import improve
-from edged.hosting.model import HostingSpec, Model, Running
+from edged.core.types import Frame, Image, Inspection, Job, ModelSpec, Reason
+from edged.hosting.batch import Batcher, awaited
 from edged.hosting.parity import LoadEngine, first_qualified
-from edged.hosting.swap import LEAVE_SECONDS, hand_over
-from edged.hosting.units import UnitPool, check_size
-from edged.runtime import priority
+from edged.hosting.swap import (
+    LEAVE_SECONDS,
+    EngineUpgrade,
+    hand_over,
+    proven_beside,
+    upgrade_in_background,
+)
+from edged.hosting.units import Running, UnitPool, check_size
 from edged.runtime.workers import Crew, Deadline, Worker
+from edged.wire.spec import GOLDEN
 
 log = logging.getLogger(__name__)
 
-GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
 LOAD_SECONDS = 400.0  # measuring three engines apart may take as long; the watchdog waits
-RENEW_TICKS = 10  # ticks of `adjust` until a unit that died is replaced
-SWAP_SECONDS = 3.0  # of a stop, for a swap in hand; the rest is for its jobs
+SWAP_SECONDS = 3.0  # of a stop, for a swap in progress; the rest is for its jobs
 FAREWELL_SECONDS = 10.0  # for a build that is told to end
 RUNNING = "The model is running."
-IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
+
+
+@dataclass(frozen=True, slots=True)
+class HostingSpec:
+    """How one model is to be hosted; each step of a start in its order, all may raise EdgedErrors.
+
+    folder: makes sure that the model folder is there, and gives it. loads: the engines that may
+    serve it, best first. upgrade: see swap.py.
+    """
+
+    name: str
+    folder: Callable[[], Path]
+    read: Callable[[Path], ModelSpec]
+    loads: Callable[[Path, ModelSpec], Sequence[LoadEngine]]
+    units: int | None = None
+    max_units: int | None = None
+    queue: int = 16
+    upgrade: EngineUpgrade | None = None
+
+
+@dataclass(slots=True)
+class Model:
+    """One model of a host, under the host's lock."""
+
+    hosting: HostingSpec
+    status: ModelStatus = ModelStatus.TRAINED
+    message: str = "The model is not running."
+    spec: ModelSpec | None = None
+    running: Running | None = None
+    settled: threading.Event = field(default_factory=threading.Event)
+    upgrading: Worker | None = None
+    """Looks for a better engine."""
+    coming: UnitPool | None = None
+    """Of another engine, while units change."""
+
+    def move(self, event: ModelEvent, message: str) -> None:
+        """To the status after `event`, with what is to be said of it. Raises WrongState."""
+        self.status = advance(MODEL_LIFE, self.status, event, f"Model {self.hosting.name}")
+        self.message = message
 
 
 class Host:
@@ -85,8 +124,7 @@ class Host:
         """Begin to host on a thread `start-<name>`."""
         model = self._find(name)
         with self._lock:
-            model.status = advance(MODEL_LIFE, model.status, ModelEvent.START, f"Model {name}")
-            model.message = "The model is starting."
+            model.move(ModelEvent.START, "The model is starting.")
             model.settled.clear()
         self._crew.start(f"start-{name}", lambda worker: self._start(worker, model))
         return ModelStatus.STARTING_HOSTING
@@ -105,24 +143,21 @@ class Host:
         """
         model = self._find(name)
         with self._lock:
-            model.status = advance(MODEL_LIFE, model.status, ModelEvent.UPDATE, f"Model {name}")
-            model.message = "The model gets another engine."
+            model.move(ModelEvent.UPDATE, "The model gets another engine.")
             model.settled.clear()
         self._crew.start(f"swap-{name}", lambda worker: self._swap(worker, model, load))
         return ModelStatus.SYSTEM_UPDATING
 
     def stop(self, name: str) -> ModelStatus:
-        """Finish the work in hand, then free the engine."""
+        """Finish the work in progress, then free the engine."""
         model = self._find(name)
         with self._lock:
-            model.status = advance(MODEL_LIFE, model.status, ModelEvent.STOP, f"Model {name}")
-            model.message = "The model is stopping."
+            model.move(ModelEvent.STOP, "The model is stopping.")
             running, model.running = model.running, None
         self._observer.engine_changed(name, "")
         self._tear_down(model, running, Reason.SHUTDOWN, "the model stopped before its turn came")
         with self._lock:
-            model.status = advance(MODEL_LIFE, model.status, ModelEvent.STOPPED, f"Model {name}")
-            model.message = "The model is not running."
+            model.move(ModelEvent.STOPPED, "The model is not running.")
         if model.upgrading is not None:  # it may still write into the model's folder
             model.upgrading.join(FAREWELL_SECONDS)
         return model.status
@@ -146,7 +181,7 @@ class Host:
         return model is not None and model.status in SERVING
 
     def versions(self, project: str) -> list[str]:
-        """Models called `project` and a number behind it, hosted or not, the highest first."""
+        """Models called `project` and a number after it, hosted or not, the highest first."""
         known = [n for n in self._models if n.startswith(project) and n[len(project) :].isdecimal()]
         return sorted(known, key=lambda name: int(name[len(project) :]), reverse=True)
 
@@ -165,42 +200,21 @@ class Host:
 
     def detect(self, name: str, image: Image, deadline_ns: int = 0) -> Future[Inspection]:
         """Judge one picture that somebody waits for."""
-        future: Future[Inspection] = Future()
         with self._lock:
             self._sequence += 1
             number = self._sequence
         now = datetime.now(timezone.utc)
         frame = Frame("request", number, time.monotonic_ns(), now, image)
-        self.offer(name, Job(frame, lambda i: _resolve(future, i), deadline_ns=deadline_ns))
+        job, future = awaited(frame, deadline_ns)
+        self.offer(name, job)
         return future
 
     def adjust(self) -> None:
-        """Grow or shrink each pool between its bounds; called about once a second on main.
-
-        A unit that its engine ended is replaced after RENEW_TICKS.
-        """
+        """Let each pool grow or shrink between its bounds; called about once a second on main."""
         for model in self._models.values():
             running = model.running
-            if running is None or model.status is not ModelStatus.HOSTED:
-                continue
-            most = model.hosting.max_units or running.units
-            pool, batcher = running.pool, running.batcher
-            size = pool.size
-            model.short = model.short + 1 if size < running.units else 0
-            if model.short >= RENEW_TICKS:
-                pool.resize(running.units)
-                model.short = 0
-                continue
-            if batcher.oldest_wait > GROW_WAIT and running.units <= size < most:
-                pool.resize(size + 1)
-                model.idle = 0
-            elif batcher.waiting == 0 and size > running.units:
-                model.idle += 1
-                if model.idle >= IDLE_TICKS:
-                    pool.resize(size - 1)
-                    model.idle = 0
-            else:
-                model.idle = 0
+            if running is not None and model.status is ModelStatus.HOSTED:
+                running.pool.adjust(running.units, model.hosting.max_units or running.units)
 
     def close(self) -> None:
         """Drain every model until the deadline; whoever still waits is told of the shutdown."""
@@ -243,21 +257,18 @@ class Host:
         spec = hosting.read(folder)
         worker.beat(LOAD_SECONDS)
         loads = hosting.loads(folder, spec)
-        loader, off, load = first_qualified(loads, spec, folder / "golden")
+        loader, off, load = first_qualified(loads, spec, folder / GOLDEN)
         worker.beat()
         running = self._assemble(model, folder, spec, loader)
         at = (folder, spec, load)
         with self._lock:
             model.spec, model.running = spec, running
-            model.status = advance(
-                MODEL_LIFE, model.status, ModelEvent.HOSTING_DONE, f"Model {hosting.name}"
-            )
-            model.message = RUNNING
+            model.move(ModelEvent.HOSTING_DONE, RUNNING)
         running.pool.resize(running.units)  # last: units that die at once find their model hosted
         self._observer.engine_changed(hosting.name, loader.name)
         if hosting.upgrade is not None:
-            look = partial(improve, self, hosting.name, hosting.upgrade, at)
-            upgrading = self._crew.start(f"behind-{hosting.name}", look)
+            look = partial(upgrade_in_background, self, hosting.name, hosting.upgrade, at)
+            upgrading = self._crew.start(f"upgrade-{hosting.name}", look)
             with self._lock:
                 if model.running is running:
                     model.upgrading = upgrading
@@ -286,10 +297,7 @@ class Host:
         finally:
             with self._lock:
                 if model.status is ModelStatus.SYSTEM_UPDATING:  # else its last unit died
-                    model.status = advance(
-                        MODEL_LIFE, model.status, ModelEvent.UPDATED, f"Model {name}"
-                    )
-                    model.message = message
+                    model.move(ModelEvent.UPDATED, message)
             model.settled.set()
 
     def _change(self, worker: Worker, model: Model, load: LoadEngine) -> None:
@@ -298,12 +306,9 @@ class Host:
         if spec is None or old is None:
             return
         worker.beat(LOAD_SECONDS)
-        with priority.background():  # the units that serve have the CPU first
-            loader, off, _ = first_qualified([load], spec, old.folder / "golden")
-        pool = self._pool(model, spec, loader, old.batcher)
-        units = hosting.units or loader.tuning.units
-        new = Running(old.folder, loader, old.batcher, pool, units)
-        model.coming = pool
+        loader, off = proven_beside(load, spec, old.folder)
+        pool = model.coming = self._pool(model, spec, loader, old.batcher)
+        new = Running(old.folder, loader, old.batcher, pool, hosting.units or loader.tuning.units)
         try:
             ended = hand_over(old.pool, pool, new.units, lambda: worker.beat(LEAVE_SECONDS))
         except BaseException:
@@ -356,20 +361,14 @@ class Host:
             if model.coming is not None and model.coming.serving:
                 return  # units change, and the new ones take its jobs
             model.running = None
-            model.status = advance(
-                MODEL_LIFE, model.status, ModelEvent.HOSTING_FAILED, model.hosting.name
-            )
-            model.message = message
+            model.move(ModelEvent.HOSTING_FAILED, message)
         log.error("model %s: %s", model.hosting.name, message)
         self._tear_down(model, running, Reason.ENGINE_FAILED, "every inference unit ended")
 
     def _fail(self, model: Model, message: str) -> None:
         log.error("model %s: %s", model.hosting.name, message)
         with self._lock:
-            model.status = advance(
-                MODEL_LIFE, model.status, ModelEvent.HOSTING_FAILED, model.hosting.name
-            )
-            model.message = message
+            model.move(ModelEvent.HOSTING_FAILED, message)
 
     def _tear_down(
         self, model: Model, running: Running | None, reason: Reason, detail: str
@@ -383,15 +382,3 @@ class Host:
         running.pool.close(self._deadline)
         running.batcher.abandon(reason, detail)
         running.loader.close()
-
-
-def _resolve(future: Future[Inspection], inspection: Inspection) -> None:
-    outcome = inspection.outcome
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(outcome, NoVerdict):
-        kinds = {Reason.TIMEOUT: DeadlineExceeded, Reason.SHUTDOWN: ShuttingDown}
-        kind = kinds.get(outcome.reason, EngineError)
-        future.set_exception(kind(f"The picture was not judged: {outcome.detail}."))
-    else:
-        future.set_result(inspection)

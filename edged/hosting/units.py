@@ -15,7 +15,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from edged.core.errors import BadImage, DeviceLost, EngineError
 from edged.core.observer import Observer
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 
 FAILURES = 3
 IDLE_SECONDS = 2.0  # a unit without work beats this often
+GROW_WAIT = 0.1  # seconds a job has waited when one more unit is worth its memory
+RENEW_TICKS = 10  # ticks of `adjust` until a unit that died is replaced
+IDLE_TICKS = 30  # ticks of `adjust` without waiting jobs before a unit leaves
 WARM_UPS = 2  # batches before a unit takes work: the first are slow (measured: four times)
 
 
@@ -102,6 +107,8 @@ class UnitPool:
         self._open: set[int] = set()
         self._made = 0
         self._closed = False
+        self._idle = self._short = 0
+        """Of `adjust`: ticks in a row without waiting jobs, and without all of the least units."""
 
     @property
     def size(self) -> int:
@@ -110,7 +117,7 @@ class UnitPool:
             return len(self._units)
 
     def resize(self, units: int, beside: int = 0) -> None:
-        """Grow or shrink to `units`; a unit that leaves finishes the batch in hand first.
+        """Grow or shrink to `units`; a unit that leaves finishes its batch first.
 
         A closed pool stays as it is: whoever closes and whoever adjusts need not know each other.
         beside: how many units of the model are in another pool.
@@ -128,6 +135,26 @@ class UnitPool:
         self._batcher.wake()
         self._observer.units_changed(self._spec.ref.name, units + beside)
 
+    def adjust(self, least: int, most: int) -> None:
+        """Grow or shrink by one unit between the bounds; called about once a second on main.
+
+        A unit that its engine ended is replaced after RENEW_TICKS.
+        """
+        size, batcher = self.size, self._batcher
+        self._short = self._short + 1 if size < least else 0
+        if self._short >= RENEW_TICKS:
+            self._short = 0
+            return self.resize(least)
+        surplus = batcher.waiting == 0 and size > least
+        if batcher.oldest_wait > GROW_WAIT and least <= size < most:
+            self.resize(size + 1)
+        elif surplus and self._idle + 1 < IDLE_TICKS:
+            self._idle += 1
+            return
+        elif surplus:
+            self.resize(size - 1)
+        self._idle = 0
+
     @property
     def serving(self) -> bool:
         """Whether a unit has its engine open."""
@@ -142,7 +169,7 @@ class UnitPool:
             return len(self._open) >= units
 
     def retire(self, seconds: float) -> bool:
-        """End all units, each after the batch in its hand; whether they have ended."""
+        """End all units, each after its batch; whether they have ended."""
         with self._lock:
             self._closed = True
             units = list(self._units.values())
@@ -261,3 +288,14 @@ class UnitPool:
             model, name = self._spec.ref, self._loader.name
             job.reply(Inspection(job.frame, model, outcome, timing, engine=name))
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What one start made and its stop, or its failure, takes down. folder: of the model."""
+
+    folder: Path
+    loader: EngineLoader
+    batcher: Batcher
+    pool: UnitPool
+    units: int

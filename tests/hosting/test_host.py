@@ -25,8 +25,8 @@ from edged.core.errors import (
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection, ModelSpec
 from edged.hosting.batch import Batcher
-from edged.hosting.host import IDLE_TICKS, Host, HostingSpec
-from edged.hosting.units import FAILURES, UnitPool
+from edged.hosting.host import Host, HostingSpec
+from edged.hosting.units import FAILURES, IDLE_TICKS, UnitPool
 from edged.runtime.workers import Crew, Deadline
 from tests.support.broker import wait_until
 from tests.support.fakes import PATIENCE, SPEC, Ears, FakeLoader, Line, job, picture

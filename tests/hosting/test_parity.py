@@ -16,8 +16,7 @@ from edged.core.errors import BadImage, ParityError
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import ModelSpec
 from edged.engines.onnxruntime import OnnxRuntimeLoader
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.hosting.parity import TOLERANCE, qualify
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.spec import GOLDEN, MODEL, SPEC, read_spec

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from edged.core.errors import DeviceLost, EngineError
-from edged.hosting.host import RENEW_TICKS
+from edged.hosting.units import RENEW_TICKS
 from tests.hosting.test_host import outcome, wait_until
 from tests.support.fakes import PATIENCE, FakeLoader, Line
 

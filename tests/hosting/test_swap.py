@@ -15,8 +15,7 @@ from edged.core.protocols import EngineLoader
 from edged.core.types import Inspection
 from edged.engines.choose import EngineRequest, Engines
 from edged.hosting.batch import Batcher
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.hosting.swap import hand_over
 from edged.hosting.units import UnitPool
 from edged.runtime.workers import Crew, Deadline

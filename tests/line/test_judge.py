@@ -18,8 +18,7 @@ from edged.core.errors import BadImage, Busy, WrongState
 from edged.core.lifecycle import ModelStatus
 from edged.core.types import Inspection
 from edged.daemon.app import App
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.line.judge import Follower
 from edged.runtime.workers import Crew, Deadline
 from edged.store.catalog import Catalog, Scope

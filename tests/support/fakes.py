@@ -32,8 +32,7 @@ from edged.core.types import (
     Prediction,
     Reason,
 )
-from edged.hosting.host import Host
-from edged.hosting.model import HostingSpec
+from edged.hosting.host import Host, HostingSpec
 from edged.hosting.units import WARM_UPS
 from edged.line.capture import Capture
 from edged.line.in_progress import Rules

@@ -9,6 +9,7 @@ import shlex
 import struct
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 import pytest
@@ -18,8 +19,12 @@ from pydantic.fields import FieldInfo
 import edged
 from edged.cli.main import parser
 from edged.config import Config, Section
+from edged.core import errors
+from edged.core.errors import EdgedError
 from edged.core.types import Reason
 from edged.daemon.metrics import Metrics
+from edged.grpc import admission, details
+from edged.rest import protocol, sigv4
 from edged.rest.declared import OPERATIONS
 from edged.runtime.workers import Crew
 from edged.wire import orders, results
@@ -296,6 +301,33 @@ def test_every_operation_of_the_api_is_listed() -> None:
     rows = re.findall(r"^\| ([A-Z]\w+) \| ([A-Z]+) (\S+) \| (\d+) \|", text, re.M)
     paths = [(o.name, o.method, re.sub(r"\{\w+\}", "{}", o.path), str(o.code)) for o in OPERATIONS]
     assert sorted(rows) == sorted(paths)
+
+
+def kinds(*rooms: ModuleType, of: type[EdgedError] = EdgedError) -> list[type[EdgedError]]:
+    """The errors that these modules define."""
+    below = [each for kind in of.__subclasses__() for each in (kind, *kinds(*rooms, of=kind))]
+    return [kind for kind in below if kind.__module__ in {room.__name__ for room in rooms}]
+
+
+def test_every_reason_of_a_grpc_error_is_explained() -> None:
+    found = kinds(errors, admission)
+    known = {details.reason(kind.__new__(kind)): kind.grpc_code for kind in found}
+    known[details.UNEXPECTED] = "INTERNAL"
+    text = (DOCS / "mes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[A-Z_`, .]+) \| ([A-Z_]+) \|", text, re.M)
+    said = {name: code for names, code in rows for name in re.findall(r"`(\w+)`", names)}
+    assert said == {name: known.get(name) for name in said}
+    # Those of the box itself may be left out, and no configuration is read by a call.
+    outer = {name for name, code in known.items() if code != "INTERNAL"} - {"CONFIG_ERROR"}
+    assert outer - set(said) == set()
+
+
+def test_every_error_of_the_api_is_explained() -> None:
+    found = {*kinds(errors, protocol, sigv4)} - {sigv4.Refused}  # which is only their common name
+    text = (DOCS / "lookout-api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z]\w+(?:, \w+)*) \| (\d+) \| ", text, re.M)
+    said = {(name, int(code)) for names, code in rows for name in names.split(", ")}
+    assert said == {(kind.aws_code, kind.http_status) for kind in found}
 
 
 def test_the_readme_is_short() -> None:

@@ -1,11 +1,11 @@
-"""One connection to an MQTT broker: the home of paho.
+"""One connection to an MQTT broker, and the thread that has it: the home of paho.
 
-Owns the socket, TLS, what is sent and what comes in. It must not decide what is sent, nor act on
-what came: it keeps answers and messages until the sink's worker takes them.
+Owns the socket, TLS, what is sent and what comes in, and the loop of a sink's worker. It must not
+decide what is sent, nor act on what came: that is the sink's, which the loop asks in turn.
 
 Decision: a paho client lives for one connection. A new one starts with no memory, so paho has
-nothing to replay, late or twice. Its loop is driven from the sink's worker, so nothing here is
-shared and nothing needs a lock.
+nothing to replay, late or twice. Its loop is driven from the worker, so nothing here is shared
+and nothing needs a lock.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from edged.config import MqttConfig
-from edged.core.errors import MissingDependency
+from edged.core.errors import MissingDependency, SinkError
 from edged.mqtt.credentials import Access
+from edged.mqtt.dialling import Dialler
+from edged.outbox.writer import Inbox
+from edged.runtime.workers import Crew, Deadline, Worker
 
 try:
     import paho.mqtt.client as paho
@@ -35,6 +38,10 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 _ASLEEP_NS = 200_000  # a poll that took as long has waited
+FAREWELL_SECONDS = 1.0
+"""For the last words of a connection."""
+TICK_SECONDS = 0.02
+"""The shortest sleep for a timer; whoever has news wakes the worker at once."""
 WINDOW = 20
 """Messages out and unanswered, at most; less if the broker says so (Receive Maximum)."""
 
@@ -253,6 +260,117 @@ class PahoLink:
     def _answered(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         words = reason.getName() if reason.is_failure else ""
         self.answers.append((mid, reason.value, words))
+
+
+class Conversation(Protocol):
+    """What a sink says and hears on its connection. On its worker's thread."""
+
+    def turned(self, link: PahoLink | None, words: str) -> None:
+        """The connection is up; or, with None, it ended or was tried in vain, and why."""
+
+    def work(self, link: PahoLink | None, now: float) -> float:
+        """Do what is due; when there is more to do, if nothing comes before."""
+
+    def heard(self, link: PahoLink) -> None:
+        """Act on what came, which is taken away: `link.arrived`, `link.answers`."""
+
+    def finished(self, link: PahoLink | None, stopped: float) -> bool:
+        """At a stop, `stopped` seconds ago: whether all that can be said is said."""
+
+    def farewell(self, link: PahoLink) -> None:
+        """The last words, and the end of the connection."""
+
+
+class BrokerWorker:
+    """The worker `outbox-<name>`: keeps a sink's connection and lets it talk.
+
+    Dialling blocks, and is done elsewhere (dialling.py). `start` and `close` on main.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        talk: Conversation,
+        inbox: Inbox[Any],
+        crew: Crew,
+        deadline: Deadline,
+        seconds: float,
+    ) -> None:
+        """inbox: where a message wakes the worker. seconds: of a stop, if the deadline has them."""
+        self._name = name
+        self._talk = talk
+        self._inbox = inbox
+        self._crew = crew
+        self._deadline = deadline
+        self._seconds = seconds
+        self._worker: Worker | None = None
+        self._give_up = float("inf")
+        self._dialler: Dialler[PahoLink] | None = None
+
+    def start(self, config: MqttConfig, make: Callable[[bool], PahoLink]) -> None:
+        """Begin to dial; a broker that is away is no error. make: a link, MQTT 5 or not."""
+        version = config.version
+
+        def link(five: bool) -> PahoLink:
+            return make(five if version == "auto" else version == "5")
+
+        self._inbox.open()
+        broker, wake = f"{config.host}:{config.port}", self._inbox.wake
+        self._dialler = Dialler(broker, link, self._crew, wake, falls_back=version == "auto")
+        self._worker = self._crew.start(f"outbox-{self._name}", self._run)
+
+    @property
+    def under_way(self) -> bool:
+        """A connection is being made and may be there soon. Worker thread."""
+        return self._dialler is not None and self._dialler.under_way
+
+    def close(self) -> bool:
+        """Let it say the rest, within the deadline; False if it did not run, or is stuck."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return False
+        seconds = self._deadline.remaining(self._seconds)
+        self._give_up = time.monotonic() + max(0.0, seconds - FAREWELL_SECONDS)
+        worker.stop.set()
+        self._inbox.wake()
+        ended = worker.join(seconds + 2 * FAREWELL_SECONDS)
+        if not ended:
+            log.error("sink %s: stuck in the disk or the network; leaving it", self._name)
+        return ended
+
+    def _run(self, worker: Worker) -> None:
+        dialler, talk, stopped = self._dialler, self._talk, 0.0
+        if dialler is None:
+            raise SinkError(f"The sink {self._name} is not started.")
+        try:
+            while True:
+                worker.beat()
+                now = time.monotonic()
+                if worker.stop.is_set() and not stopped:
+                    stopped = now
+                if change := dialler.attend(now, bool(stopped)):
+                    up, words = change
+                    talk.turned(dialler.link if up else None, words)
+                due = talk.work(dialler.link, now)
+                if stopped and now >= self._give_up:
+                    break
+                if stopped and talk.finished(dialler.link, now - stopped):
+                    break
+                self._rest(dialler, min(due, dialler.due), now)
+            if dialler.link is not None:
+                talk.farewell(dialler.link)
+        finally:
+            dialler.put_down()
+
+    def _rest(self, dialler: Dialler[PahoLink], until: float, now: float) -> None:
+        """Sleep until something comes, at most a second (the beat); then let the sink hear it."""
+        until = max(min(until, now + 1.0), now + TICK_SECONDS)
+        asleep = self._inbox.rest()
+        dialler.wait(until - time.monotonic() if asleep else 0.0, self._inbox.fileno)
+        if asleep:
+            self._inbox.rise()
+        if dialler.link is not None:
+            self._talk.heard(dialler.link)
 
 
 def _readable(sock: Any) -> bool:

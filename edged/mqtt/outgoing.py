@@ -17,13 +17,14 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
 from edged.outbox.records import OutboxRow
 from edged.outbox.send_order import SendOrder
-from edged.outbox.writer import Message
+from edged.wire import results
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,45 @@ _LATE_SECONDS = 2.0  # a result that could not leave for so long is no longer wa
 _STUCK_SECONDS = 30.0
 _HOLD_SECONDS = 0.5
 _PARK_SECONDS = 30.0
+
+
+class Message(NamedTuple):
+    """One inspection, ready for both lanes; or an ack, which has no record (`full` empty).
+
+    flat: the result, empty = none is sent. number: the record's, in its station. ok: an OK that
+    may be acted on. deadline_ns: monotonic; after it there is no verdict; 0 = none. limit: how
+    many results of its station may wait to leave.
+    """
+
+    result_topic: str
+    flat: bytes
+    full_topic: str
+    full: bytes
+    number: int = 0
+    ok: bool = False
+    deadline_ns: int = 0
+    qos: int = 1
+    limit: int = 1024
+    station: str = ""
+    byte_order: ByteOrder | None = None
+    """Of a struct; None = JSON."""
+
+    @classmethod
+    def answer(cls, topic: str, payload: bytes, qos: int) -> Message:
+        """Something to say to the PLC at once, which is no record."""
+        return cls(topic, payload, "", b"", qos=qos)
+
+    def withheld(self, reason: Reason) -> Message:
+        """The same for the PLC when its verdict, whatever it is, cannot be acted on."""
+        flat = results.withhold(self.flat, reason, self.byte_order)
+        return self._replace(flat=flat, ok=False, deadline_ns=0)
+
+    def without_ok(self, reason: Reason) -> Message:
+        """The same when its OK cannot be acted on: record and result then say why, and agree."""
+        if not self.ok:
+            return self
+        record = json.loads(self.full) | {"ok": False, "code": reason.code}
+        return self.withheld(reason)._replace(full=results.dumps(record))
 
 
 class Link(Protocol):

@@ -3,9 +3,9 @@
     <prefix>/<station>/...   see lanes.py
     <prefix>/state           retained: {"v":1,"st":"ready","hb":n}, n rising every 5 s; last will
 
-Owns the one worker thread that does everything but dialling (which blocks). It must not block the
-inspecting threads or take the broker's word for the PLC's: an acknowledgement says that the
-broker has the record, no more. The outbox is the only memory there is.
+Everything but `accept` happens on the one worker of its connection (connection.py). It must not
+block the inspecting threads or take the broker's word for the PLC's: an acknowledgement says that
+the broker has the record, no more. The outbox is the only memory there is.
 """
 
 from __future__ import annotations
@@ -22,29 +22,21 @@ from edged.core.observer import Observer
 from edged.core.protocols import Stations
 from edged.core.stations import StationState
 from edged.core.types import Inspection, Reason
-from edged.mqtt.connection import PahoLink, Will
+from edged.mqtt.connection import FAREWELL_SECONDS, BrokerWorker, PahoLink, Will
 from edged.mqtt.credentials import read
-from edged.mqtt.dialling import Dialler
-from edged.mqtt.incoming import Incoming
-from edged.mqtt.outgoing import OFFLINE, Outgoing, State
-from edged.mqtt.topics import StationTopics, station_topics
-from edged.outbox.bounds import Bounds
+from edged.mqtt.outgoing import OFFLINE, Message, Outgoing, State
+from edged.mqtt.topics import Incoming, StationTopics, station_topics
+from edged.outbox.bounds import DAY, Bounds
 from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
-from edged.outbox.writer import Inbox, Message, Writer
-from edged.runtime.workers import Crew, Deadline, Worker
+from edged.outbox.writer import Inbox, Writer
+from edged.runtime.workers import Crew, Deadline
 
 log = logging.getLogger(__name__)
 
 _ACCEPT_SECONDS = 1.0
 _CLOSE_SECONDS = 10.0
-_FAREWELL_SECONDS = 1.0
 _UNDERWAY_SECONDS = 0.5
-_TICK_SECONDS = 0.02  # the shortest sleep for a timer; whoever has news wakes us at once
-
-
-def _speaks_5(config: MqttConfig, five: bool) -> bool:
-    return five if config.version == "auto" else config.version == "5"
 
 
 class MqttSink:
@@ -63,12 +55,10 @@ class MqttSink:
         name: str = "mqtt",
     ) -> None:
         self._config = config
-        self._crew = crew
         self._observer = observer
-        self._deadline = deadline
         self._name = name
         self._inbox: Inbox[Message] = Inbox()
-        self._outbox = Outbox(outbox_path, Bounds.of(config))
+        self._outbox = Outbox(outbox_path, _bounds(config))
         self._send_order = SendOrder(
             self._outbox, config.replay_rate, seconds=config.confirm_seconds
         )
@@ -78,10 +68,7 @@ class MqttSink:
         self.set_state("offline")
         self._topics: dict[str, StationTopics] = {}
         self._incoming: Incoming | None = None
-        self._worker: Worker | None = None
-        self._give_up = float("inf")
-        # From here on: the worker's own.
-        self._dialler: Dialler[PahoLink] | None = None
+        self._broker = BrokerWorker(name, self, self._inbox, crew, deadline, _CLOSE_SECONDS)
         self._backlog = -1
 
     @property
@@ -94,19 +81,10 @@ class MqttSink:
 
         Raises SinkError if the outbox, the password or a certificate cannot be used.
         """
-        access = read(self._config)
+        config, access = self._config, read(self._config)
         self._outbox.open()
-        self._inbox.open()
-        config = self._config
         will = Will(f"{config.prefix}/state", OFFLINE)
-        self._dialler = Dialler(
-            f"{config.host}:{config.port}",
-            lambda five: PahoLink(config, access, _speaks_5(config, five), will),
-            self._crew,
-            self._inbox.wake,
-            falls_back=config.version == "auto",
-        )
-        self._worker = self._crew.start(f"outbox-{self._name}", self._run)
+        self._broker.start(config, lambda five: PahoLink(config, access, five, will))
 
     def accept(self, inspection: Inspection) -> None:
         """Take one record. Waits at most 1 s for a stalled disk, then raises SinkError.
@@ -153,43 +131,61 @@ class MqttSink:
 
     def close(self) -> None:
         """Put everything accepted on disk, deliver what can be within the deadline, end."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        seconds = self._deadline.remaining(_CLOSE_SECONDS)
-        self._give_up = time.monotonic() + max(0.0, seconds - _FAREWELL_SECONDS)
-        worker.stop.set()
-        self._inbox.wake()
-        if not worker.join(seconds + 2 * _FAREWELL_SECONDS):
-            log.error("MQTT sink: the worker is stuck in the disk or the network; leaving it")
-            return
-        self._writer.write_the_rest()
-        self._inbox.close()
-        self._outbox.close()
+        if self._broker.close():
+            self._writer.write_the_rest()
+            self._inbox.close()
+            self._outbox.close()
 
-    def _run(self, worker: Worker) -> None:
-        dialler = self._dialler
-        if dialler is None:
-            raise SinkError("The MQTT sink is not started.")
-        stopping_at = 0.0
-        try:
-            while True:
-                worker.beat()
-                now = time.monotonic()
-                if worker.stop.is_set() and not stopping_at:
-                    stopping_at = now
-                self._take(dialler.link, now)
-                self._attend(dialler, now, bool(stopping_at))
-                if dialler.link is not None:
-                    self._send(dialler.link, now)
-                self._report()
-                if stopping_at and self._finished(dialler, now, stopping_at):
-                    break
-                self._rest(dialler, now)
-            if dialler.link is not None:
-                self._farewell(dialler.link)
-        finally:
-            dialler.put_down()
+    def turned(self, link: PahoLink | None, words: str) -> None:
+        """See Conversation."""
+        if link is None:
+            self._outgoing.disconnected()
+        else:
+            self._outgoing.connected(time.monotonic())
+            if self._incoming is not None:
+                link.subscribe(self._incoming.topics)
+        self._observer.sink_state(self._name, link is not None, words)
+
+    def work(self, link: PahoLink | None, now: float) -> float:
+        """See Conversation: what came in is written, then its results leave, then records."""
+        if link is not None and not link.lost and self._outgoing.stuck(now):
+            link.lost = "the broker answers, but acknowledges nothing"
+        self._take(link, now)
+        if link is not None:
+            self._send(link, now)
+        self._report()
+        return self._writer.due if link is None else min(self._writer.due, self._outgoing.due)
+
+    def heard(self, link: PahoLink) -> None:
+        """See Conversation: triggers first, for somebody waits for them."""
+        now = time.monotonic()
+        if link.arrived and self._incoming is not None:
+            arrived, link.arrived = link.arrived, []
+            said = [answer for arrival in arrived for answer in self._incoming.handle(arrival)]
+            self._outgoing.results(said, link, now)
+        answers, link.answers = link.answers, []
+        for mid, code, words in answers:
+            self._outgoing.answered(mid, code, words, now)
+
+    def finished(self, link: PahoLink | None, stopped: float) -> bool:
+        """See Conversation."""
+        if self._writer.waiting:
+            return False
+        if link is not None:
+            return self._outgoing.idle
+        soon = self._broker.under_way and self._send_order.backlog > 0
+        return not soon or stopped >= _UNDERWAY_SECONDS
+
+    def farewell(self, link: PahoLink) -> None:
+        """See Conversation: say `offline`, wait a moment until the broker has it, part politely."""
+        now = time.monotonic()
+        until = now + FAREWELL_SECONDS
+        self._outgoing.goodbye(link, now)
+        while not self._outgoing.said and not link.lost and now < until:
+            link.wait(until - now)
+            self.heard(link)
+            now = time.monotonic()
+        link.end(politely=True)
 
     def _take(self, link: PahoLink | None, now: float) -> None:
         """One transaction for all records that came meanwhile; then their results leave.
@@ -209,22 +205,6 @@ class MqttSink:
             self._observer.deadline_missed(message.station)
         return kept
 
-    def _attend(self, dialler: Dialler[PahoLink], now: float, stopping: bool) -> None:
-        link = dialler.link
-        if link is not None and not link.lost and self._outgoing.stuck(now):
-            link.lost = "the broker answers, but acknowledges nothing"
-        change = dialler.attend(now, stopping)
-        if change is None:
-            return
-        connected, words = change
-        if connected:
-            self._outgoing.connected(now)
-            if dialler.link is not None and self._incoming is not None:
-                dialler.link.subscribe(self._incoming.topics)
-        else:
-            self._outgoing.disconnected()
-        self._observer.sink_state(self._name, connected, words)
-
     def _send(self, link: PahoLink, now: float) -> None:
         self._outgoing.states(dict(self._states), link, now)
         if now >= self._writer.retry_at:
@@ -239,28 +219,6 @@ class MqttSink:
             self._backlog = backlog
             self._observer.sink_backlog(self._name, backlog)
 
-    def _finished(self, dialler: Dialler[PahoLink], now: float, stopping_at: float) -> bool:
-        if now >= self._give_up:
-            return True
-        if self._writer.waiting:
-            return False
-        if dialler.link is not None:
-            return self._outgoing.idle
-        underway = dialler.under_way and self._send_order.backlog > 0
-        return not underway or now >= stopping_at + _UNDERWAY_SECONDS
-
-    def _rest(self, dialler: Dialler[PahoLink], now: float) -> None:
-        """Sleep until something comes, at most a second (the beat); then read the answers."""
-        until = min(now + 1.0, dialler.due, self._writer.due)
-        if dialler.link is not None:
-            until = min(until, self._outgoing.due)
-        until = max(until, now + _TICK_SECONDS)
-        asleep = self._inbox.rest()
-        dialler.wait(until - time.monotonic() if asleep else 0.0, self._inbox.fileno)
-        if asleep:
-            self._inbox.rise()
-        self._read(dialler.link)
-
     def _topics_of(self, station: str) -> StationTopics:
         found = self._topics.get(station)
         if found is None:
@@ -270,26 +228,12 @@ class MqttSink:
             )
         return found
 
-    def _read(self, link: PahoLink | None) -> None:
-        """What came: triggers first, for somebody waits for them."""
-        if link is not None and link.arrived and self._incoming is not None:
-            arrived, link.arrived = link.arrived, []
-            said = [answer for arrival in arrived for answer in self._incoming.handle(arrival)]
-            acks = [Message(a.topic, a.payload, "", b"", qos=a.qos) for a in said]
-            self._outgoing.results(acks, link, time.monotonic())
-        if link is not None and link.answers:
-            now = time.monotonic()
-            answers, link.answers = link.answers, []
-            for mid, code, words in answers:
-                self._outgoing.answered(mid, code, words, now)
 
-    def _farewell(self, link: PahoLink) -> None:
-        """Say `offline`, wait a moment until the broker has it, part politely."""
-        now = time.monotonic()
-        until = now + _FAREWELL_SECONDS
-        self._outgoing.goodbye(link, now)
-        while not self._outgoing.said and not link.lost and now < until:
-            link.wait(until - now)
-            self._read(link)
-            now = time.monotonic()
-        link.end(politely=True)
+def _bounds(config: MqttConfig) -> Bounds:
+    """What the configuration asks of the outbox."""
+    return Bounds(
+        config.max_rows,
+        config.max_bytes,
+        None if config.max_days is None else config.max_days * DAY,
+        config.when_full == "refuse",
+    )

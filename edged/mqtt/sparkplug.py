@@ -24,22 +24,19 @@ from edged.config.sparkplug import SparkplugConfig
 from edged.core.errors import InvalidInput, SinkError
 from edged.core.observer import Observer
 from edged.core.types import Inspection
-from edged.mqtt.connection import Arrival, PahoLink, Will
+from edged.mqtt.connection import FAREWELL_SECONDS, Arrival, BrokerWorker, PahoLink, Will
 from edged.mqtt.credentials import derived_id, read
-from edged.mqtt.dialling import Dialler
 from edged.outbox.writer import Inbox
 from edged.runtime import durable
-from edged.runtime.workers import Crew, Deadline, Worker
+from edged.runtime.workers import Crew, Deadline
 from edged.wire import sparkplug
 from edged.wire.sparkplug import HostState, Node, SparkplugMessage, Values
 
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
-_FAREWELL_SECONDS = 1.0
 _REBIRTH_SECONDS = 1.0
 """Births at most so often, however often a host asks."""
-_TICK_SECONDS = 0.02
 _LIVE = 256
 """Parts that may be on their way to a host that listens."""
 
@@ -71,17 +68,13 @@ class SparkplugSink:
         self._config = config
         self._options = options
         self._path = bd_seq
-        self._crew = crew
         self._observer = observer
-        self._deadline = deadline
         self._inbox: Inbox[_Part] = Inbox(max(_LIVE, options.history))
         self._lock = threading.Lock()
         self._alive: dict[str, bool] = dict.fromkeys(devices, False)
-        self._worker: Worker | None = None
-        self._give_up = float("inf")
+        self._broker = BrokerWorker(self.name, self, self._inbox, crew, deadline, _CLOSE_SECONDS)
         # From here on: the worker's own.
         self._node = Node(options.group, options.node, devices)
-        self._dialler: Dialler[PahoLink] | None = None
         self._waiting: deque[tuple[_Part, bool]] = deque()
         """Parts, and whether nobody listened when they came."""
         self._born: dict[str, bool] = {}
@@ -106,26 +99,17 @@ class SparkplugSink:
         own = f"{access.client_id[:60]}-sp" if self._config.client_id else derived_id(place)
         access = replace(access, client_id=own)
         self._bd_seq = self._read_bd_seq()
-        self._inbox.open()
         config = self._config
 
         def link(five: bool) -> PahoLink:
-            speaks = five if config.version == "auto" else config.version == "5"
             if self._greeting is None or self._greeting.greeted:
                 self._next_bd_seq()  # one more for each CONNECT, not for each try to get through
             death = self._node.death(self._bd_seq, _now_ms())
             will = Will(self._node.topic("NDEATH"), death, qos=1, retain=False)
-            self._greeting = PahoLink(config, access, speaks, will)
+            self._greeting = PahoLink(config, access, five, will)
             return self._greeting
 
-        self._dialler = Dialler(
-            f"{config.host}:{config.port}",
-            link,
-            self._crew,
-            self._inbox.wake,
-            falls_back=config.version == "auto",
-        )
-        self._worker = self._crew.start(f"outbox-{self.name}", self._run)
+        self._broker.start(config, link)
 
     def accept(self, inspection: Inspection) -> None:
         """Take one part; never waits. Beyond `history` parts the newest is counted and left out."""
@@ -147,39 +131,46 @@ class SparkplugSink:
 
     def close(self) -> None:
         """Deliver what can be within the deadline, say NDEATH, end."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        seconds = self._deadline.remaining(_CLOSE_SECONDS)
-        self._give_up = time.monotonic() + max(0.0, seconds - _FAREWELL_SECONDS)
-        worker.stop.set()
-        self._inbox.wake()
-        if not worker.join(seconds + 2 * _FAREWELL_SECONDS):
-            log.error("Sparkplug: the worker is stuck in the network; leaving it")
+        self._broker.close()
         self._inbox.close()
 
-    def _run(self, worker: Worker) -> None:
-        dialler = self._dialler
-        if dialler is None:
-            raise SinkError("The Sparkplug sink is not started.")
-        try:
-            while True:
-                worker.beat()
-                now = time.monotonic()
-                self._take()
-                self._attend(dialler, now, worker.stop.is_set())
-                link = dialler.link
-                if link is not None and not link.lost:
-                    self._speak(link, now)
-                if worker.stop.is_set() and (now >= self._give_up or self._said(link)):
-                    break
-                self._rest(dialler, now)
-            if dialler.link is not None and self._born:
-                self._farewell(dialler.link)
-            elif dialler.link is not None:
-                dialler.link.end(politely=True)  # who was not born does not die
-        finally:
-            dialler.put_down()
+    def turned(self, link: PahoLink | None, words: str) -> None:
+        """See connection.Conversation."""
+        self._born.clear()
+        self._host = None
+        self._wanted = True
+        self._waiting = deque((part, True) for part, _ in self._waiting)
+        if link is not None:
+            link.subscribe({self._node.topic("NCMD"): 1})
+            if self._options.primary_host is not None:
+                link.subscribe({self._state_topic: 1}, retained=True)
+        self._observer.sink_state(self.name, link is not None, words)
+
+    def work(self, link: PahoLink | None, now: float) -> float:
+        """See connection.Conversation."""
+        self._take()
+        if link is not None and not link.lost:
+            self._speak(link, now)
+        expected = self._wanted and self._heeded and link is not None
+        return self._birth_at if expected else float("inf")
+
+    def heard(self, link: PahoLink) -> None:
+        """See connection.Conversation."""
+        link.answers.clear()  # with QoS 0 they say no more than that it was written
+        arrived, link.arrived = link.arrived, []
+        for arrival in arrived:
+            self._arrived(link, arrival)
+
+    def finished(self, link: PahoLink | None, stopped: float) -> bool:
+        """See connection.Conversation."""
+        return link is None or not self._waiting or not self._born
+
+    def farewell(self, link: PahoLink) -> None:
+        """See connection.Conversation: say NDEATH; who was not born does not die."""
+        if self._born:
+            self._die(link)
+        else:
+            link.end(politely=True)
 
     def _take(self) -> None:
         """What came; while nobody listens it becomes history, of which the newest is kept."""
@@ -189,21 +180,6 @@ class SparkplugSink:
         while len(self._waiting) > max(self._options.history, _LIVE if self._born else 0):
             self._waiting.popleft()
             self._observer.sink_dropped(self.name, "history")
-
-    def _attend(self, dialler: Dialler[PahoLink], now: float, stopping: bool) -> None:
-        change = dialler.attend(now, stopping)
-        if change is None:
-            return
-        connected, words = change
-        self._born.clear()
-        self._host = None
-        self._wanted = True
-        self._waiting = deque((part, True) for part, _ in self._waiting)
-        if connected and dialler.link is not None:
-            dialler.link.subscribe({self._node.topic("NCMD"): 1})
-            if self._options.primary_host is not None:
-                dialler.link.subscribe({self._state_topic: 1}, retained=True)
-        self._observer.sink_state(self.name, connected, words)
 
     @property
     def _state_topic(self) -> str:
@@ -242,25 +218,6 @@ class SparkplugSink:
     def _publish(self, link: PahoLink, message: SparkplugMessage) -> None:
         link.publish(message.topic, message.payload, 0, False, 0)
 
-    def _said(self, link: PahoLink | None) -> bool:
-        return link is None or not self._waiting or not self._born
-
-    def _rest(self, dialler: Dialler[PahoLink], now: float) -> None:
-        until = min(now + 1.0, dialler.due)
-        if self._wanted and self._heeded and dialler.link is not None:
-            until = min(until, self._birth_at)
-        until = max(until, now + _TICK_SECONDS)
-        asleep = self._inbox.rest()
-        dialler.wait(until - time.monotonic() if asleep else 0.0, self._inbox.fileno)
-        if asleep:
-            self._inbox.rise()
-        link = dialler.link
-        if link is not None:
-            link.answers.clear()  # with QoS 0 they say no more than that it was written
-            arrived, link.arrived = link.arrived, []
-            for arrival in arrived:
-                self._arrived(link, arrival)
-
     def _arrived(self, link: PahoLink, arrival: Arrival) -> None:
         try:
             if arrival.topic == self._node.topic("NCMD"):
@@ -279,12 +236,12 @@ class SparkplugSink:
             return
         before, self._host, self._host_at = self._host, state, state.timestamp
         if before is not None and before.online and not state.online:
-            self._farewell(link)
+            self._die(link)
             link.lost = f"the primary host {self._options.primary_host} is offline"
 
-    def _farewell(self, link: PahoLink) -> None:
+    def _die(self, link: PahoLink) -> None:
         """Say NDEATH, wait a moment until the broker has it, part politely."""
-        until = time.monotonic() + _FAREWELL_SECONDS
+        until = time.monotonic() + FAREWELL_SECONDS
         link.answers.clear()
         mid = link.publish(
             self._node.topic("NDEATH"), self._node.death(self._bd_seq, _now_ms()), 1, False, 0

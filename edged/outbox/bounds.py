@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edged.config import MqttConfig
-
 POLICIES = ("rows", "bytes", "age")
 """Which bound a dropped record had to go by, as the metrics call it."""
 DAY = 86_400.0
@@ -26,16 +24,6 @@ class Bounds:
     size: int = 4 << 30
     seconds: float | None = None
     refuse: bool = False
-
-    @classmethod
-    def of(cls, config: MqttConfig) -> Bounds:
-        """Those that the configuration asks for."""
-        return cls(
-            config.max_rows,
-            config.max_bytes,
-            None if config.max_days is None else config.max_days * DAY,
-            config.when_full == "refuse",
-        )
 
     def exceeded(self, rows: int, size: int) -> bool:
         """So much is too much."""

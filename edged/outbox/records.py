@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
+
+from edged.core.types import Reason
+
+R = TypeVar("R", bound="Recorded")
 
 
 class Record(NamedTuple):
@@ -12,6 +16,25 @@ class Record(NamedTuple):
     topic: str
     payload: bytes
     number: int = 0
+
+
+class Recorded(Protocol):
+    """What a sink hands over to be kept: a record, and perhaps something else that goes with it."""
+
+    @property
+    def full_topic(self) -> str:
+        """Where the record goes."""
+
+    @property
+    def full(self) -> bytes:
+        """The record."""
+
+    @property
+    def number(self) -> int:
+        """The record's, in its station."""
+
+    def without_ok(self: R, reason: Reason) -> R:
+        """The same when its OK cannot be acted on: whatever is made of it says why, and agrees."""
 
 
 class OutboxRow(NamedTuple):

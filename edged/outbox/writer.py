@@ -1,4 +1,4 @@
-"""How records flow through a sink: in (Inbox), to disk (Writer); `replay` sends them on.
+"""How records flow through a sink: in (Inbox), to disk (Writer); send_order.py says which leaves.
 
 Knows the outbox and no protocol. It must not block the inspecting threads for longer than it
 promises, nor forget a record.
@@ -6,20 +6,17 @@ promises, nor forget a record.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from edged.core.errors import SinkError
-from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.outbox.records import Appended, Record
+from edged.outbox.records import Appended, Record, Recorded
 from edged.outbox.send_order import SendOrder
-from edged.wire import results
 
 log = logging.getLogger(__name__)
 
@@ -30,41 +27,8 @@ _LOOK_SECONDS = 1.0
 _TIDY_SECONDS = 10.0
 
 
-class Message(NamedTuple):
-    """One inspection, ready for both lanes; or an ack, which has no record (`full` empty).
-
-    flat: the result, empty = none is sent. number: the record's, in its station. ok: an OK that
-    may be acted on. deadline_ns: monotonic; after it there is no verdict; 0 = none. limit: how
-    many results of its station may wait to leave.
-    """
-
-    result_topic: str
-    flat: bytes
-    full_topic: str
-    full: bytes
-    number: int = 0
-    ok: bool = False
-    deadline_ns: int = 0
-    qos: int = 1
-    limit: int = 1024
-    station: str = ""
-    byte_order: ByteOrder | None = None
-    """Of a struct; None = JSON."""
-
-    def withheld(self, reason: Reason) -> Message:
-        """The same for the PLC when its verdict, whatever it is, cannot be acted on."""
-        flat = results.withhold(self.flat, reason, self.byte_order)
-        return self._replace(flat=flat, ok=False, deadline_ns=0)
-
-    def without_ok(self, reason: Reason) -> Message:
-        """The same when its OK cannot be acted on: record and result then say why, and agree."""
-        if not self.ok:
-            return self
-        record = json.loads(self.full) | {"ok": False, "code": reason.code}
-        return self.withheld(reason)._replace(full=results.dumps(record))
-
-
 M = TypeVar("M")
+R = TypeVar("R", bound=Recorded)
 
 
 class Inbox(Generic[M]):
@@ -160,7 +124,7 @@ class Inbox(Generic[M]):
             os.write(self._pipe[1], b"\0")
 
 
-class Writer:
+class Writer(Generic[R]):
     """Takes messages to disk; keeps in memory what the disk refuses, until it does not.
 
     Worker thread only, but `confirm`, `refusal` and `accepting`: any thread; `write_the_rest` on
@@ -168,13 +132,13 @@ class Writer:
     """
 
     def __init__(
-        self, inbox: Inbox[Message], send_order: SendOrder, observer: Observer, name: str
+        self, inbox: Inbox[R], send_order: SendOrder, observer: Observer, name: str
     ) -> None:
         self._inbox = inbox
         self._send_order = send_order
         self._observer = observer
         self._name = name
-        self._unwritten: list[Message] = []
+        self._unwritten: list[R] = []
         self._fails = ""
         self._write_at = 0.0
         self._look_at = 0.0
@@ -232,7 +196,7 @@ class Writer:
         """Why the disk does not take records now; empty if it does. Any thread."""
         return self._fails
 
-    def write(self, messages: Sequence[Message], now: float) -> bool:
+    def write(self, messages: Sequence[R], now: float) -> bool:
         """One transaction for these and whatever waits; trouble is logged, and tried again.
 
         Whether everything is on disk now.

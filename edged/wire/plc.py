@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from edged.core.errors import InvalidInput
 from edged.core.names import ByteOrder
 from edged.core.types import Ack, Reason, TriggerRequest
-from edged.wire.results import SIGN
+from edged.wire.results import ABORTED, NOT_DECIDABLE, PACKED, PROCESSING, SIGN
 
 PART = re.compile(r"[A-Za-z0-9._:-]{1,40}")
 MOST_SEQUENCE = 2**32 - 1
@@ -67,9 +67,16 @@ def trigger_struct(request: TriggerRequest, byte_order: ByteOrder) -> bytes:
     return struct.pack(SIGN[byte_order] + _TRIGGER, 1, 0, 0, request.sequence, milliseconds, part)
 
 
-def ack(request: TriggerRequest, answer: Ack) -> bytes:
-    """`{"v":1,"seq":7,"part":"P-1","ack":1,"code":0}`; ack 0: missed, and code says why."""
+def ack(request: TriggerRequest, answer: Ack, byte_order: ByteOrder | None = None) -> bytes:
+    """`{"v":1,"seq":7,"part":"P-1","ack":1,"code":0}`; ack 0: missed, and code says why.
+
+    With a byte order the 64 bytes of a result: st 2 = taken, 3 = missed, code says why; ok is 0.
+    """
     code = answer.reason.code if answer.reason is not None else 0
+    if byte_order is not None:
+        state = PROCESSING if answer.accepted else ABORTED
+        head = (1, 0, code, request.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
+        return struct.pack(SIGN[byte_order] + PACKED, *head, request.part.encode())
     return _dumps(
         {"v": 1, "seq": request.sequence, "part": request.part, "ack": int(answer.accepted)}
         | {"code": code}

@@ -20,7 +20,7 @@ from datetime import timezone
 from typing import Any
 
 from edged.core.names import ByteOrder
-from edged.core.types import Ack, Inspection, NoVerdict, Reason, Trigger, TriggerRequest, Verdict
+from edged.core.types import Inspection, NoVerdict, Reason, Trigger, Verdict
 
 FLAT_BYTES = 240
 COMPLETED, PROCESSING, ABORTED, FAILED = 1, 2, 3, 4  # ResultState of OPC 40100-1
@@ -180,14 +180,6 @@ def withhold(result: bytes, reason: Reason, byte_order: ByteOrder | None) -> byt
     form = SIGN[byte_order] + PACKED
     version, _, _, seq, _, _, *rest = struct.unpack(form, result)
     return struct.pack(form, version, 0, reason.code, seq, FAILED, NOT_DECIDABLE, *rest)
-
-
-def packed_ack(request: TriggerRequest, answer: Ack, byte_order: ByteOrder) -> bytes:
-    """An ack in the same 64 bytes: st 2 = taken, 3 = missed, code says why; ok is 0."""
-    code = answer.reason.code if answer.reason is not None else 0
-    state = PROCESSING if answer.accepted else ABORTED
-    head = (1, 0, code, request.sequence, state, NOT_DECIDABLE, 0, 0, 0, 0, 0.0, 0.0)
-    return struct.pack(SIGN[byte_order] + PACKED, *head, request.part.encode())
 
 
 def _request_of(inspection: Inspection) -> Trigger | None:

@@ -25,9 +25,9 @@ from edged.core.types import Reason
 from edged.daemon.metrics import Metrics
 from edged.grpc import admission, details
 from edged.rest import protocol, sigv4
-from edged.rest.declared import OPERATIONS
+from edged.rest.operations import OPERATIONS
 from edged.runtime.workers import Crew
-from edged.wire import orders, results
+from edged.wire import plc, results
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -288,7 +288,7 @@ def test_every_code_is_explained() -> None:
 def test_the_struct_tables_are_the_bytes() -> None:
     rows = re.findall(r"^\| (\d+) \| (\d+) \| (\w+) \|", PLC.read_text(encoding="utf-8"), re.M)
     expected = []
-    for form in (results.PACKED, orders._TRIGGER):
+    for form in (results.PACKED, plc._TRIGGER):
         fields = re.findall(r"\d*[a-zA-Z]", form)
         for number, field in enumerate(fields):
             offset, size = (struct.calcsize("<" + f) for f in ("".join(fields[:number]), field))

@@ -27,7 +27,7 @@ HOMES = {
     "edged.engines.cuda": "pycuda",
     "edged.engines.tensorrt": "pycuda",
     "edged.mqtt.connection": "paho",
-    "edged.mqtt.incoming": "paho",
+    "edged.mqtt.topics": "paho",
     "edged.mqtt.sink": "paho",
     "edged.mqtt.sparkplug": "paho",
     "edged.tools.demo.listeners": "paho",

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from edged.core.types import Ack, Inspection, Reason, TriggerRequest
 from edged.mqtt.connection import Arrival
-from edged.mqtt.incoming import Incoming
-from edged.mqtt.topics import StationTopics
+from edged.mqtt.topics import Incoming, StationTopics
 from edged.wire import plc as orders
 from tests.mqtt.test_trigger import box
 from tests.support.broker import Mosquitto
@@ -94,12 +93,12 @@ def test_20000_malformed_messages_are_each_answered_by_rule_and_nothing_grows() 
         )
         assert len(answers) <= 1
         if topic.endswith("/cmd") and answers:
-            assert json.loads(answers[0].payload)["ok"] in (0, 1)
+            assert json.loads(answers[0].flat)["ok"] in (0, 1)
         elif topic == "e/json/trigger" and answers:
-            said = json.loads(answers[0].payload.decode("ascii"))
+            said = json.loads(answers[0].flat.decode("ascii"))
             through = len(stations.taken) > known
             assert said["code"] == (0 if through else Reason.BAD_TRIGGER.code)
-            assert len(answers[0].payload) <= 240
+            assert len(answers[0].flat) <= 240
         elif not topic.endswith("/trigger"):
             assert answers == []
     assert all(orders.PART.fullmatch(request.part) for request in stations.taken)

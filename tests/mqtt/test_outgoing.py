@@ -12,10 +12,9 @@ import pytest
 from edged.core.names import ByteOrder
 from edged.core.observer import Observer
 from edged.core.types import Reason
-from edged.mqtt.outgoing import Outgoing
+from edged.mqtt.outgoing import Message, Outgoing
 from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
-from edged.outbox.writer import Message
 from edged.wire import results
 
 

@@ -264,7 +264,7 @@ def numbers(host: Subscriber, kind: str) -> list[int]:
 def test_bd_seq_counts_connects_and_not_tries_to_get_through(tmp_path: Path) -> None:
     with Mosquitto(started=False) as broker:
         with node(tmp_path, broker.port) as sink:
-            dialler = sink._dialler
+            dialler = sink._broker._dialler
             assert dialler is not None
             assert wait_until(lambda: dialler._failures >= 3, 20.0)
             broker.start()
@@ -287,7 +287,9 @@ def test_a_word_of_the_primary_host_from_before_its_end_starts_nothing(tmp_path:
             wait(host, "NBIRTH")
             command(broker.port, topic, state(False, 3000))  # the broker still keeps the older one
             wait(host, "NDEATH")
-            assert wait_until(lambda: sink._dialler is not None and sink._dialler.link is not None)
+            assert wait_until(
+                lambda: sink._broker._dialler is not None and sink._broker._dialler.link is not None
+            )
             assert not wait_until(lambda: len(numbers(host, "NBIRTH")) > 1, 2.0), (
                 "tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp"
             )
@@ -313,7 +315,7 @@ def test_what_the_broker_answers_is_not_kept(tmp_path: Path) -> None:
             for number in range(1, 301):
                 sink.accept(part(number))
             wait(host, "DDATA", 300)
-            link = sink._dialler and sink._dialler.link
+            link = sink._broker._dialler and sink._broker._dialler.link
             assert link is not None
             assert wait_until(lambda: not link.answers)
 

@@ -1,4 +1,4 @@
-"""The record lane at its bounds: pace, confirmations, a full outbox, a full disk."""
+"""The record disk at its bounds: pace, confirmations, a full outbox, a full disk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 from edged.core.errors import SinkError
 from edged.core.observer import Observer
 from edged.daemon.metrics import Metrics
+from edged.mqtt.outgoing import Message
 from edged.outbox.bounds import Bounds
 from edged.outbox.records import OutboxRow, Record
 from edged.outbox.send_order import SendOrder
 from edged.outbox.store import Outbox
-from edged.outbox.writer import QUEUE, Inbox, Message, Writer
+from edged.outbox.writer import QUEUE, Inbox, Writer
 
 
 def opened(path: Path, bounds: Bounds | None = None, reserve: int = 8 << 20) -> Outbox:
@@ -184,7 +185,7 @@ class Told(Observer):
         self.size = size
 
 
-class Lane:
+class DiskLane:
     """Inbox, Writer and SendOrder, as the sink's worker drives them."""
 
     def __init__(self, outbox: Outbox, *confirming: str) -> None:
@@ -204,31 +205,31 @@ class Lane:
 
 
 def test_a_full_outbox_that_refuses_says_so_and_keeps_what_was_accepted(tmp_path: Path) -> None:
-    lane = Lane(opened(tmp_path / "o.sqlite", Bounds(rows=100, refuse=True)))
-    lane.accept(1, 99, 0.0)
-    assert lane.writer.accepting
-    lane.accept(100, 120, 1.0)
-    assert not lane.writer.accepting
-    assert "outbox is full (120 records wait)" in lane.writer.refusal
-    assert lane.outbox.count == 120
-    assert not lane.told.dropped
-    sent(lane.send_order, 2.0)
-    lane.writer.write([], 3.0)
-    assert lane.writer.accepting
-    assert lane.outbox.count == 0
+    disk = DiskLane(opened(tmp_path / "o.sqlite", Bounds(rows=100, refuse=True)))
+    disk.accept(1, 99, 0.0)
+    assert disk.writer.accepting
+    disk.accept(100, 120, 1.0)
+    assert not disk.writer.accepting
+    assert "outbox is full (120 records wait)" in disk.writer.refusal
+    assert disk.outbox.count == 120
+    assert not disk.told.dropped
+    sent(disk.send_order, 2.0)
+    disk.writer.write([], 3.0)
+    assert disk.writer.accepting
+    assert disk.outbox.count == 0
 
 
 def test_a_confirmation_comes_from_any_thread_and_is_counted(tmp_path: Path) -> None:
-    lane = Lane(opened(tmp_path / "o.sqlite"), "a/full")
-    lane.accept(1, 10, 0.0)
-    sent(lane.send_order, 0.0)
-    lane.writer.confirm("a/full", 7)
-    lane.writer.confirm("a/full", 6)
-    lane.writer.write([], 1.0)
-    lane.writer.write([], 2.0)
-    assert lane.told.confirmed == 7
-    assert [row.number for row in lane.outbox.pending(0, 9)] == [8, 9, 10]
-    assert lane.told.size > 0
+    disk = DiskLane(opened(tmp_path / "o.sqlite"), "a/full")
+    disk.accept(1, 10, 0.0)
+    sent(disk.send_order, 0.0)
+    disk.writer.confirm("a/full", 7)
+    disk.writer.confirm("a/full", 6)
+    disk.writer.write([], 1.0)
+    disk.writer.write([], 2.0)
+    assert disk.told.confirmed == 7
+    assert [row.number for row in disk.outbox.pending(0, 9)] == [8, 9, 10]
+    assert disk.told.size > 0
 
 
 @pytest.fixture
@@ -256,34 +257,34 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk_costs_no_record_and_gets_emptier_as_they_are_delivered(small: Path) -> None:
-    lane = Lane(opened(small / "o.sqlite", reserve=4 << 20))
-    lane.accept(1, 300, 0.0, 4000)
+    disk = DiskLane(opened(small / "o.sqlite", reserve=4 << 20))
+    disk.accept(1, 300, 0.0, 4000)
     filler = fill(small)
     now, last, order = 0.0, 300, []
-    while lane.writer.waiting < 200:
+    while disk.writer.waiting < 200:
         now += 2.0
-        lane.accept(last + 1, last + 50, now, 4000)
+        disk.accept(last + 1, last + 50, now, 4000)
         last += 50
-    assert lane.writer.accepting, "there is room in memory"
-    stuck = lane.outbox.count
-    order += sent(lane.send_order, now)
+    assert disk.writer.accepting, "there is room in memory"
+    stuck = disk.outbox.count
+    order += sent(disk.send_order, now)
     for _ in range(50):
         now += 2.0
-        lane.writer.write([], now)
-        order += sent(lane.send_order, now)
-        if not (lane.writer.waiting or lane.outbox.count):
+        disk.writer.write([], now)
+        order += sent(disk.send_order, now)
+        if not (disk.writer.waiting or disk.outbox.count):
             break
     assert len(order) >= stuck, "what is on the full disk is delivered"
-    assert lane.writer.waiting == 0, "forgotten ones have made room for those in memory"
+    assert disk.writer.waiting == 0, "forgotten ones have made room for those in memory"
     filler.unlink()
-    lane.accept(last + 1, last + 10, now + 2, 4000)
-    order += sent(lane.send_order, now + 2)
+    disk.accept(last + 1, last + 10, now + 2, 4000)
+    order += sent(disk.send_order, now + 2)
     seqs = [int(row.payload[7 : row.payload.index(b",")]) for row in order]
     assert seqs == list(range(1, last + 11))
-    assert not lane.told.dropped
+    assert not disk.told.dropped
     assert (small / "o.sqlite.reserve").exists(), "held again for the next time"
-    lane.writer.write_the_rest()
-    lane.outbox.close()
+    disk.writer.write_the_rest()
+    disk.outbox.close()
 
 
 def test_a_start_on_a_full_disk_has_every_record_and_delivers_it(small: Path) -> None:
@@ -291,33 +292,33 @@ def test_a_start_on_a_full_disk_has_every_record_and_delivers_it(small: Path) ->
     outbox.append([Record("a", b"x" * 4000, n) for n in range(1, 301)])
     outbox.close()
     fill(small)
-    lane = Lane(opened(small / "o.sqlite", reserve=4 << 20))
-    assert lane.outbox.count == 300
-    assert len(sent(lane.send_order, 0.0)) == 300
-    lane.writer.write([], 1.0)
-    assert lane.outbox.count == 0
-    lane.outbox.close()
+    disk = DiskLane(opened(small / "o.sqlite", reserve=4 << 20))
+    assert disk.outbox.count == 300
+    assert len(sent(disk.send_order, 0.0)) == 300
+    disk.writer.write([], 1.0)
+    assert disk.outbox.count == 0
+    disk.outbox.close()
 
 
 def test_memory_in_front_of_a_full_disk_is_bounded_and_refuses_beyond(small: Path) -> None:
-    lane = Lane(opened(small / "o.sqlite", reserve=1 << 20))
-    lane.accept(1, 1, 0.0)
+    disk = DiskLane(opened(small / "o.sqlite", reserve=1 << 20))
+    disk.accept(1, 1, 0.0)
     filler = fill(small)
     n, now = 1, 0.0
     with pytest.raises(SinkError, match="wait for the disk"):
         while n < 20 * QUEUE:
             now += 2.0
-            lane.accept(n + 1, n + 64, now, 4000)
+            disk.accept(n + 1, n + 64, now, 4000)
             n += 64
-    assert not lane.writer.accepting
-    assert "check the free space" in lane.writer.refusal
-    waiting = lane.writer.waiting
+    assert not disk.writer.accepting
+    assert "check the free space" in disk.writer.refusal
+    waiting = disk.writer.waiting
     filler.unlink()
-    lane.writer.write([], now + 2)
-    assert lane.writer.accepting
-    assert lane.writer.waiting == 0
+    disk.writer.write([], now + 2)
+    assert disk.writer.accepting
+    assert disk.writer.waiting == 0
     assert waiting == QUEUE
-    lane.outbox.close()
+    disk.outbox.close()
 
 
 def test_bytes_age_and_confirmations_are_on_the_metrics_page() -> None:

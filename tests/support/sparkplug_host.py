@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edged.config import MqttConfig, SparkplugConfig
 from edged.core.types import Frame, Inspection, Timing, Trigger, Verdict
 from edged.mqtt.sparkplug import SparkplugSink
+from edged.runtime.state import StateFolder
 from edged.runtime.workers import Crew, Deadline
 from edged.wire.pb import sparkplug_b_pb2 as pb
 from tests.support.broker import Subscriber, wait_until
@@ -80,7 +81,9 @@ def node(folder: Path, port: int, **options: Any) -> Iterator[SparkplugSink]:
     crew = Crew(ears.worker_crashed)
     chosen = SparkplugConfig(group="plant1", node="box7", **options)
     config = MqttConfig(port=port, keepalive=2)
-    sink = SparkplugSink(config, chosen, ["s1", "s2"], folder, crew, ears, Deadline())
+    sink = SparkplugSink(
+        config, chosen, ["s1", "s2"], StateFolder(folder).bd_seq, crew, ears, Deadline()
+    )
     sink.start()
     sink.set_alive("s1", True)
     try:

@@ -59,13 +59,16 @@ def save(path: Path | None, mark: Mark) -> None:
         fresh.replace(path)
 
 
-def still_there(stub: Any, mark: Mark) -> bool:
-    """Whether the box still means the same inspection by the mark's position."""
-    if mark.position == 0 or mark.run:  # without an archive `run` says it
-        return True
+def agreed(stub: Any, mark: Mark) -> Mark:
+    """The mark, if the box still means that inspection by its position; else the beginning."""
+    if mark.position == 0 or mark.run:  # without an archive the box itself goes by `run`
+        return mark
     request = results_pb2.ListRequest(since=mark.position - 1, limit=1)
     listed = stub.List(request, wait_for_ready=True).inspections
-    return bool(listed) and listed[0].id == mark.id
+    if listed and listed[0].id == mark.id:
+        return mark
+    print("the box counts anew: from the beginning", file=sys.stderr)
+    return Mark()
 
 
 def deal_with(inspection: results_pb2.Inspection) -> None:
@@ -88,14 +91,12 @@ def deal_with(inspection: results_pb2.Inspection) -> None:
 def follow(stub: Any, stations: list[str], path: Path | None, count: int | None) -> None:
     """Deal with `count` inspections, None = for ever; goes on after every interruption."""
     mark = load(path)
-    if not still_there(stub, mark):
-        print("the box counts anew: from the beginning", file=sys.stderr)
-        mark = Mark()
     seen = 0
     while count is None or seen < count:
-        request = results_pb2.WatchRequest(since=mark.position, run=mark.run, cameras=stations)
-        stream = stub.Watch(request, wait_for_ready=True)
         try:
+            mark = agreed(stub, mark)
+            request = results_pb2.WatchRequest(since=mark.position, run=mark.run, cameras=stations)
+            stream = stub.Watch(request, wait_for_ready=True)
             for inspection in stream:
                 if inspection.id != mark.id:
                     deal_with(inspection)

@@ -119,6 +119,9 @@ def run_all(demo: Demo) -> None:
     position = ("--position", "demo-output/mes.json", "--count", str(SEEN))
     demo.run("first life", "mes_watch.py", *position)
     demo.run("second life", "mes_watch.py", *position)
+    other = {"position": 3, "id": "0" * 32, "run": ""}
+    (demo.folder / "other.json").write_text(json.dumps(other))
+    demo.run("other box", "mes_watch.py", "--position", "other.json", "--count", "1")
     demo.run("json", "plc_json.py", "--parts", str(PARTS))
     demo.run("struct", "plc_struct.py", "--parts", str(PARTS))
     demo.run("inspect", "mes_inspect.py", "--count", str(REWORKED))
@@ -202,6 +205,12 @@ def test_an_mes_that_comes_again_goes_on_where_it_was(demo: Demo) -> None:
     lives = [demo.lines(f"{life} life", WATCH_LINE) for life in ("first", "second")]
     positions = [int(position) for life in lives for position, *_ in life]
     assert positions == list(range(1, 2 * SEEN + 1))
+
+
+def test_an_mes_that_knows_another_archive_begins_at_the_beginning(demo: Demo) -> None:
+    ((position, *_),) = demo.lines("other box", WATCH_LINE)
+    assert position == "1"
+    assert "the box counts anew" in demo.outputs["other box"].stderr
 
 
 def test_boto3_trains_hosts_and_detects(demo: Demo) -> None:

@@ -20,9 +20,14 @@ except ImportError as error:
 
 
 async def serve(port: int) -> None:
-    """Serve on loopback until SIGTERM."""
+    """Serve on loopback until SIGTERM.
+
+    A Ctrl-C reaches every process of the terminal: the daemon still has to deliver then.
+    """
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},

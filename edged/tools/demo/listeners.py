@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,15 +40,19 @@ class CameraTally:
 
 
 class MqttListener:
-    """Counts `.../full` records, holds them against the truth, measures capture to arrival."""
+    """Counts `.../full` records, holds them against the truth, measures capture to arrival.
 
-    def __init__(self, port: int) -> None:
+    confirming: stations whose records it says to have processed, as a historian must.
+    """
+
+    def __init__(self, port: int, confirming: Collection[str] = ()) -> None:
         self.lock = threading.Lock()
         self.cameras: dict[str, CameraTally] = {}
         self.latencies: list[float] = []
         self.keys: set[tuple[str, int]] = set()
         self._subscribed = threading.Event()
         self._port = port
+        self._confirming = confirming
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id="demo-plc", protocol=paho.MQTTv311
         )
@@ -75,9 +80,14 @@ class MqttListener:
     def _connected(self, client: paho.Client, *_: Any) -> None:
         client.subscribe("edged/+/full", qos=1)
 
-    def _message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+    def _message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         now = time.time()
         record = json.loads(message.payload)
+        if record["station"] in self._confirming:
+            processed = json.dumps({"rec": record["seq"]})
+            client.publish(f"edged/{record['station']}/delivered", processed, qos=1)
+        if "late_of" in record:  # its part was counted with the timeout that it got
+            return
         key = (record["camera"], record["seq"])
         captured = datetime.fromisoformat(record["captured_at"]).timestamp()
         with self.lock:
@@ -118,9 +128,9 @@ class GrpcListener:
         try:
             stub: Any = results_pb2_grpc.InspectionsStub(self._channel)  # type: ignore[no-untyped-call]
             request = results_pb2.WatchRequest(since=0)
-            for _ in stub.Watch(request, wait_for_ready=True):
+            for inspection in stub.Watch(request, wait_for_ready=True):
                 worker.beat()
-                self.received += 1
+                self.received += not inspection.late_of
         except grpc.RpcError as error:
             if error.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,18 +21,28 @@ from edged.cameras.simulation.parts import render
 from edged.core.errors import EdgedError, SinkError
 from edged.runtime.workers import Crew
 from edged.tools import judge
-from edged.tools.demo.listeners import GrpcListener, MqttListener
+from edged.tools.demo.configuration import (
+    CAMERAS,
+    DEFECT_RATE,
+    HEIGHT,
+    STATIONS,
+    WIDTH,
+    configure,
+    free_ports,
+)
+from edged.tools.demo.listeners import CameraTally, GrpcListener, MqttListener
 from edged.wire import imaging
 from edged.wire.imaging import Decoded
 
-CAMERAS = {"flange": "machined", "carton": "printed"}
-WIDTH, HEIGHT, RATE, DEFECT_RATE = 640, 480, 10.0, 0.2
 NORMAL, ANOMALY = 80, 30
-TRAIN_SEED, LINE_SEED = 1, 2
+TRAIN_SEED = 1
 
 
 def demo(seconds: float, output: Path) -> dict[str, Any]:
-    """Run for `seconds`; the object that is the demo's last line. Raises an EdgedError."""
+    """Run for `seconds`, or to the first Ctrl-C; the object that is the demo's last line.
+
+    Raises an EdgedError.
+    """
     console = Console(stderr=True)
     output.mkdir(parents=True, exist_ok=True)
     for stale in ("state", "images"):  # an outbox with an earlier demo's records would be replayed
@@ -44,11 +53,11 @@ def demo(seconds: float, output: Path) -> dict[str, Any]:
         )
         report = _train(name, part, output)
         console.print(f"{name}: trained in {report['seconds']:.1f} s")
-    port = _free_port()
-    config = _configure(output, port)
+    (port,) = free_ports(1)
+    config = configure(output, port)
     with ExitStack() as stack:
         _spawn(stack, ["-m", "edged.tools.demo.broker", str(port)], "ready")
-        mqtt = MqttListener(port)
+        mqtt = MqttListener(port, {each.name for each in STATIONS if each.confirm})
         if not mqtt.start():
             raise SinkError("The demo's broker did not answer within 10 s.")
         stack.callback(mqtt.close)
@@ -88,20 +97,6 @@ def _write(path: Path, image: Any) -> None:
     imaging.write_png(path, image)
 
 
-def _configure(output: Path, port: int) -> Path:
-    lines = ['state_dir = "state"']
-    for name, part in CAMERAS.items():
-        lines += ["[[models]]", f'name = "{name}"', f'path = "models/{name}"', "units = 1"]
-        lines += ["[[cameras]]", f'name = "{name}"', 'kind = "simulated"', f'model = "{name}"']
-        lines += [f'part = "{part}"', f"seed = {LINE_SEED}", f"rate = {RATE}"]
-        lines += [f"width = {WIDTH}", f"height = {HEIGHT}", f"defect_rate = {DEFECT_RATE}"]
-    lines += ["[mqtt]", f"port = {port}", 'version = "3.1.1"', "[grpc]", 'socket = "edge.sock"']
-    lines += ["[log]", 'level = "warning"', 'format = "text"']
-    path = output / "demo.toml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
 def _spawn(stack: ExitStack, arguments: list[str], wait_for: str | None) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
@@ -131,13 +126,17 @@ def _watch(
     until = started + 60.0
     running = False
     with Live(_table(mqtt), console=console, refresh_per_second=4, transient=False) as live:
-        while time.monotonic() < until:
-            if daemon.poll() is not None:
-                raise EdgedError(f"The daemon ended early with exit code {daemon.returncode}.")
-            if not running and mqtt.received:
-                running, until = True, time.monotonic() + seconds
-            live.update(_table(mqtt))
-            time.sleep(0.2)
+        try:
+            while time.monotonic() < until:
+                if daemon.poll() is not None:
+                    raise EdgedError(f"The daemon ended early with exit code {daemon.returncode}.")
+                if not running and mqtt.received:
+                    running, until = True, time.monotonic() + seconds
+                live.update(_table(mqtt))
+                time.sleep(0.2)
+        except KeyboardInterrupt:  # enough seen; what was inspected is still reported
+            if not running:
+                raise
     if not console.is_terminal:
         console.print()  # Live leaves the last line open
     if not running:
@@ -159,9 +158,14 @@ def _word(record: dict[str, Any]) -> str:
     return f"[{'green' if good else 'red'}]{record.get('score', 0.0):.2f}[/]"
 
 
+def _free_running(mqtt: MqttListener) -> list[tuple[str, CameraTally]]:
+    """Those that have a rate of their own; the others saw as many parts as were asked for."""
+    return [(name, tally) for name, tally in sorted(mqtt.cameras.items()) if name in CAMERAS]
+
+
 def _heatmaps(mqtt: MqttListener, output: Path) -> dict[str, str]:
     pictures = {}
-    for name, tally in sorted(mqtt.cameras.items()):
+    for name, tally in _free_running(mqtt):
         shown = tally.last_anomaly or (tally.recent[-1]["name"] if tally.recent else "")
         part, seed, index = shown.rsplit("-", 2)
         image, _ = render(part, int(seed), int(index), WIDTH, HEIGHT, DEFECT_RATE)
@@ -186,7 +190,7 @@ def _report(
         "inspections": summary["inspections"],
         "inspections_per_second": {
             name: round((t.received - 1) / (t.last - t.first), 2) if t.last > t.first else 0.0
-            for name, t in sorted(cameras.items())
+            for name, t in _free_running(mqtt)
         },
         "accuracy": round(sum(t.right for t in cameras.values()) / max(1, judged), 4),
         "mqtt_received": mqtt.received,
@@ -196,9 +200,3 @@ def _report(
         "no_verdict": sum(c["no_verdict"] for c in summary["cameras"].values()),
         "heatmaps": pictures,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

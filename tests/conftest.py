@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.tools import judge
+from edged.tools import training_job
 from tests.support.parts import SMALL, parts_folder
 
 WIDTH, HEIGHT = SMALL
@@ -22,5 +22,5 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder trained on `parts`."""
     folder = tmp_path_factory.mktemp("models") / "flange"
-    judge.train(parts, folder, "flange", 1, lambda *_args, **_facts: None)
+    training_job.train(parts, folder, "flange", 1, lambda *_args, **_facts: None)
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from edged.cameras.simulation.parts import render
-from edged.tools import judge
+from edged.tools import training_job
 from tests.support.parts import parts_folder
 
 WIDTH, HEIGHT = 640, 480
@@ -22,7 +22,7 @@ def train(
 ) -> Path:
     """A model folder, trained on so many good parts; `side` is of its input, None = it chooses."""
     images = parts_folder(root / "parts", count, size, digits=1)
-    judge.train(images, root / "model", "part", 0, lambda *_a, **_f: None, side=side)
+    training_job.train(images, root / "model", "part", 0, lambda *_a, **_f: None, side=side)
     return root / "model"
 
 

@@ -64,10 +64,6 @@ class KeptPicture(NamedTuple):
     bytes: int
 
 
-class _DamagedError(Exception):
-    """The file is no usable database any more."""
-
-
 class JournalFile:
     """The rows. Opened on main, used by the archive's worker alone from then on.
 
@@ -77,6 +73,7 @@ class JournalFile:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
+        self._subject = f"The archive {folder}"
         self._pictures = folder / PICTURES
         self._db: sqlite3.Connection | None = None
         self._wanted = False
@@ -99,11 +96,11 @@ class JournalFile:
                 self._replace("its journal is missing")
             else:
                 self._open()
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
         except OSError as error:
             raise SinkError(
-                f"The archive {self._path.parent} cannot be opened ({error.strerror}): make its "
+                f"{self._subject} cannot be opened ({error.strerror}): make its "
                 "folder writable for the user that runs edged."
             ) from error
 
@@ -116,14 +113,14 @@ class JournalFile:
             self.open()
         try:
             return self._append(rows)
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
             return self._append(rows)
 
     def forget_pictures(self, kept: Sequence[KeptPicture]) -> None:
         """Note that their pictures are gone."""
         marks = [(each.position,) for each in kept]
-        with self._writing() as db:
+        with sqlite.transaction(self._db, self._subject) as db:
             db.executemany(
                 "UPDATE inspections SET picture = NULL, bytes = 0 WHERE position = ?", marks
             )
@@ -132,7 +129,7 @@ class JournalFile:
     def remove(self, kept: Sequence[KeptPicture]) -> None:
         """Forget whole inspections."""
         marks = [(each.position,) for each in kept]
-        with self._writing() as db:
+        with sqlite.transaction(self._db, self._subject) as db:
             db.executemany("DELETE FROM inspections WHERE position = ?", marks)
         self.rows -= len(kept)
         self._without(kept)
@@ -169,7 +166,7 @@ class JournalFile:
                     return found
                 day = str(row[0]).partition("/")[0]
                 found.append(day)
-                last = f"{day}0"  # the character behind the slash
+                last = f"{day}0"  # the character after the slash
         return found
 
     def close(self) -> None:
@@ -184,7 +181,7 @@ class JournalFile:
 
     def _append(self, rows: Sequence[JournalRow]) -> list[int]:
         positions = []
-        with self._writing() as db:
+        with sqlite.transaction(self._db, self._subject) as db:
             for row in rows:
                 done = db.execute(
                     "INSERT INTO inspections (id, station, seq, time, evaluation, record, picture,"
@@ -212,55 +209,23 @@ class JournalFile:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """For what only looks: a damaged file is left to the next append."""
         try:
-            with self._errors("read") as db:
+            with sqlite.guarded(self._db, self._subject, "read") as db:
                 yield db
-        except _DamagedError as damage:
-            raise SinkError(f"The archive {self._path.parent} is damaged ({damage}).") from damage
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._errors("written") as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-
-    @contextmanager
-    def _errors(self, verb: str) -> Iterator[sqlite3.Connection]:
-        db = self._db
-        if db is None:
-            raise SinkError(f"The archive {self._path.parent} is not open.")
-        try:
-            yield db
-        except sqlite3.Error as error:
-            if sqlite.is_damage(error):
-                raise _DamagedError(str(error)) from error
-            raise SinkError(
-                f"The archive {self._path.parent} cannot be {verb} ({error}): check the free space "
-                "and the health of its disk."
-            ) from error
-        finally:
-            sqlite.end_transaction(db, "archive")
+        except sqlite.Damaged as damage:
+            raise SinkError(f"{self._subject} is damaged ({damage}).") from damage
 
     def _open(self, first: int = 0) -> None:
         """first: new positions are above it."""
         self._db = sqlite.connect(self._path)
         try:
-            with self._errors("opened") as db:
+            with sqlite.guarded(self._db, self._subject, "opened") as db:
                 self._prepare(db, first)
         except BaseException:
             self._let_go()
             raise
 
     def _prepare(self, db: sqlite3.Connection, first: int) -> None:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA journal_size_limit = 16777216")
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
-            raise SinkError(
-                f"The archive {self._path.parent} was written by a newer edged (form {found}, this "
-                f"one knows {VERSION}): install that version, or give it another path."
-            )
+        sqlite.prepare(db, self._subject, VERSION, "give it another path")
         db.executescript(_SCHEMA % VERSION)
         if first:
             db.execute("INSERT INTO sqlite_sequence VALUES ('inspections', ?)", (first,))
@@ -283,9 +248,9 @@ class JournalFile:
             self._pictures.mkdir(mode=0o700)
             self._open(time.time_ns() // 1_000_000)
             self.replaced += 1
-        except (OSError, _DamagedError) as error:
+        except (OSError, sqlite.Damaged) as error:
             raise SinkError(
-                f"The archive {folder} is damaged ({damage}) and cannot be replaced ({error}): "
+                f"{self._subject} is damaged ({damage}) and cannot be replaced ({error}): "
                 "check its disk."
             ) from error
         log.error(

@@ -10,7 +10,6 @@ writes (WAL): what it sees is what was durable when it looked.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Collection
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from edged.core.errors import NotFound, SinkError
+from edged.core.names import INSPECTION_ID
 from edged.core.protocols import JournalEntry
 
 JOURNAL, PICTURES = "journal.sqlite", "pictures"
 MEDIA_TYPE = "image/png"
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Of an inspection that can be in an archive; it is part of a file's name."""
 _ROW = "SELECT position, record, picture FROM inspections WHERE "
 _MOST_SHOWN = 60
@@ -53,7 +52,7 @@ class ArchiveReader:
 
     def find(self, id: str) -> JournalEntry:
         """One inspection. Raises NotFound, SinkError."""
-        found = self._entries(f"{_ROW}id = ?", id) if ID.fullmatch(id) else []
+        found = self._entries(f"{_ROW}id = ?", id) if INSPECTION_ID.fullmatch(id) else []
         if not found:
             raise NotFound(
                 f"No inspection {id[:_MOST_SHOWN]!r} is in the archive {self._folder}: give the id "

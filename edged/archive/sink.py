@@ -23,10 +23,11 @@ from typing import Any, TypeAlias
 
 from edged.archive.journal import JournalFile, JournalRow
 from edged.archive.pictures import PictureFiles, digest, name_of
-from edged.archive.reader import ID, ArchiveReader
+from edged.archive.reader import ArchiveReader
 from edged.archive.retention import Clock, Retention, Sweep, free_bytes
 from edged.config.archive import ArchiveConfig
 from edged.core.errors import BadImage, SinkError
+from edged.core.names import INSPECTION_ID
 from edged.core.observer import Observer
 from edged.core.protocols import JournalEntry
 from edged.core.types import Image, Inspection
@@ -120,7 +121,8 @@ class Archive:
             inspection.frame.captured_at.timestamp(),
             results.evaluation(inspection),
             image,
-            self._retention.wants(inspection) and ID.fullmatch(inspection.id) is not None,
+            self._retention.wants(inspection)
+            and INSPECTION_ID.fullmatch(inspection.id) is not None,
         )
         with self._changed:
             if len(self._waiting) >= RECORDS:

@@ -6,15 +6,12 @@ A part of the command line (main.py), by its rules.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any, get_args
 
 from edged.cli.output import print_report
 from edged.core.errors import InvalidInput
-from edged.core.names import EngineName
-
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+from edged.core.names import INSPECTION_ID, EngineName
 
 
 def add_commands(commands: Any) -> None:
@@ -41,7 +38,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _checked(id: str) -> str:
-    if not ID.fullmatch(id):
+    if not INSPECTION_ID.fullmatch(id):
         raise InvalidInput(
             f"{id[:60]!r} is no id of an inspection: 1 to 64 letters, digits, - and _."
         )

@@ -1,7 +1,7 @@
 """Numbers of frames that are never given twice, not even after a power cut.
 
-A consumer tells a repeated delivery from a new part by (camera, seq), so a number that came back
-would hide a part. Owns one SQLite file that holds, per camera, the first number nobody reserved;
+A consumer tells a repeated delivery from a new part by (station, seq), so a number that came back
+would hide a part. Owns one SQLite file that holds, per station, the first number nobody reserved;
 blocks are reserved ahead, so the disk is touched once per block. A crash skips the rest of a
 block (gaps are allowed, repeats are not). It must not know what the numbers are for.
 """
@@ -24,7 +24,7 @@ VERSION = 1
 
 
 class Sequences:
-    """Per-camera numbers from 1. `open` first; `next` on any thread; `close` at the end."""
+    """Numbers from 1 for each station. `open` first; `next` on any thread; `close` at the end."""
 
     def __init__(self, path: Path, block: int = BLOCK, used: bool = False) -> None:
         """used: records of this box are there already, so a missing file is a lost one."""
@@ -62,16 +62,16 @@ class Sequences:
         except OSError as error:
             raise self._refused(error) from error
 
-    def next(self, camera: str) -> int:
-        """The next number of `camera`, starting at 1. Raises EdgedError if the disk refuses.
+    def next(self, station: str) -> int:
+        """The next number of `station`, starting at 1. Raises EdgedError if the disk refuses.
 
         Any thread; takes microseconds, and one fsync in each block of numbers.
         """
         with self._lock:
-            number = self._given.get(camera, 0) + 1
-            if number > self._reserved.get(camera, 0):
-                number = self._reserve(camera)
-            self._given[camera] = number
+            number = self._given.get(station, 0) + 1
+            if number > self._reserved.get(station, 0):
+                number = self._reserve(station)
+            self._given[station] = number
             return number
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Sequences:
             db, self._db = self._db, None
             if db is None:
                 return
-            unused = [(given + 1, camera) for camera, given in self._given.items()]
+            unused = [(given + 1, station) for station, given in self._given.items()]
             self._given.clear()
             self._reserved.clear()
             try:
@@ -92,23 +92,23 @@ class Sequences:
             finally:
                 db.close()
 
-    def _reserve(self, camera: str) -> int:
+    def _reserve(self, station: str) -> int:
         if self._db is None:
             raise EdgedError(f"The sequence numbers in {self._path} are not open.")
         try:
-            first = self._first_free(self._db, camera)
+            first = self._first_free(self._db, station)
             self._db.execute(
                 "INSERT INTO sequences (camera, free) VALUES (?, ?)"
                 " ON CONFLICT (camera) DO UPDATE SET free = excluded.free",
-                (camera, first + self._block),
+                (station, first + self._block),
             )
         except sqlite3.Error as error:
             raise self._refused(error) from error
-        self._reserved[camera] = first + self._block - 1
+        self._reserved[station] = first + self._block - 1
         return first
 
-    def _first_free(self, db: sqlite3.Connection, camera: str) -> int:
-        row = db.execute("SELECT free FROM sequences WHERE camera = ?", (camera,)).fetchone()
+    def _first_free(self, db: sqlite3.Connection, station: str) -> int:
+        row = db.execute("SELECT free FROM sequences WHERE camera = ?", (station,)).fetchone()
         return row[0] if row else self._floor + 1
 
     def _open(self) -> None:
@@ -127,10 +127,11 @@ class Sequences:
                 )
             db.execute("BEGIN IMMEDIATE")
             db.execute(
+                # The column has its name from when a station was a camera.
                 "CREATE TABLE IF NOT EXISTS sequences"
                 " (camera TEXT PRIMARY KEY, free INTEGER NOT NULL) WITHOUT ROWID"
             )
-            # The floor holds for cameras that come later, and after further restarts, too.
+            # The floor holds for stations that come later, and after further restarts, too.
             db.execute("CREATE TABLE IF NOT EXISTS floor (number INTEGER NOT NULL)")
             if self._floor:
                 db.execute("INSERT INTO floor (number) VALUES (?)", (self._floor,))
@@ -150,7 +151,7 @@ class Sequences:
         except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from error
         log.error(
-            "sequence numbers %s are damaged (%s): moved to %s; so that none repeats, all cameras "
+            "sequence numbers %s are damaged (%s): moved to %s; so that none repeats, all stations "
             "go on from %d",
             self._path,
             damage,

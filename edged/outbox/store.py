@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edged.core.errors import SinkError
 from edged.outbox.bounds import POLICIES, Bounds
 from edged.outbox.disk_reserve import SIZE, Reserve
-from edged.outbox.records import Appended, Confirmed, Record, runs
-from edged.outbox.records import OutboxRow as OutboxRow
+from edged.outbox.records import Appended, Confirmed, OutboxRow, Record, runs
 from edged.outbox.uptime import Saved, Uptime
 from edged.runtime import sqlite
 
@@ -43,14 +41,6 @@ _TABLES = (
 _SIZE = "length(topic) + length(payload)"  # topics are ASCII; neither is read from disk for it
 
 
-class _DamagedError(Exception):
-    """The file is no usable database any more."""
-
-
-class _NoSpaceError(SinkError):
-    """The disk is full."""
-
-
 class Outbox:
     """Store-and-forward queue on disk, kept within `bounds`.
 
@@ -66,6 +56,7 @@ class Outbox:
         reserve: int = SIZE,
     ) -> None:
         self._path = path
+        self._subject = f"The outbox {path}"
         self._bounds = bounds or Bounds()
         self._uptime = uptime or Uptime()
         self._reserve = Reserve(path.with_name(path.name + ".reserve"), reserve)
@@ -117,15 +108,15 @@ class Outbox:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open()
-            except _NoSpaceError:
+            except sqlite.NoSpace:
                 if not self._reserve.release():
                     raise
                 self._open()
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
         except OSError as error:
             raise SinkError(
-                f"The outbox {self._path} cannot be opened ({error.strerror}): "
+                f"{self._subject} cannot be opened ({error.strerror}): "
                 "make its folder writable for the user that runs edged."
             ) from error
         self._reserve.hold()
@@ -145,11 +136,11 @@ class Outbox:
         try:
             try:
                 appended = self._append(batch, done, confirmed)
-            except _NoSpaceError:
+            except sqlite.NoSpace:
                 if batch or not self._reserve.release():
                     raise
                 appended = self._append(batch, done, confirmed)
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
             return self._append(batch, [], [])
         if not self._reserve.held:
@@ -165,9 +156,9 @@ class Outbox:
         if not self._count:
             return 0.0
         try:
-            with self._errors("read") as db:
+            with sqlite.guarded(self._db, self._subject, "read") as db:
                 born = db.execute("SELECT born FROM outbox ORDER BY seq LIMIT 1").fetchone()
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
             return 0.0
         return max(0.0, self._uptime.now() - born[0]) if born else 0.0
@@ -195,7 +186,7 @@ class Outbox:
         count = self._count + len(batch)
         size = self._size + sum(len(r.topic) + len(r.payload) for r in batch)
         known = 0
-        with self._transaction() as db:
+        with sqlite.transaction(self._db, self._subject) as db:
             for start, end in runs(done):
                 gone, freed = _remove(db, "seq BETWEEN ? AND ?", (start, end))
                 count, size = count - gone, size - freed
@@ -248,62 +239,28 @@ class Outbox:
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[OutboxRow]:
         try:
-            with self._errors("read") as db:
+            with sqlite.guarded(self._db, self._subject, "read") as db:
                 statement = f"SELECT seq, topic, payload, number FROM outbox WHERE {where}"
                 return [OutboxRow(*row) for row in db.execute(statement, values)]
-        except _DamagedError as damage:
+        except sqlite.Damaged as damage:
             self._replace(str(damage))
             return []
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors("written") as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-
-    @contextmanager
-    def _errors(self, verb: str) -> Iterator[sqlite3.Connection]:
-        """The open database; SQLite's errors become ours, and no transaction stays open."""
-        db = self._db
-        if db is None:
-            raise SinkError(f"The outbox {self._path} is not open.")
-        try:
-            yield db
-        except sqlite3.Error as error:
-            if sqlite.is_damage(error):
-                raise _DamagedError(str(error)) from error
-            kind = _NoSpaceError if _is_no_space(error) else SinkError
-            raise kind(
-                f"The outbox {self._path} cannot be {verb} ({error}): "
-                "check the free space and the health of its disk."
-            ) from error
-        finally:
-            sqlite.end_transaction(db, "outbox")
 
     def _open(self) -> None:
         # Opened on main, used by the sink's worker alone from then on.
         self._db = sqlite.connect(self._path)
         try:
-            with self._errors("opened") as db:
+            with sqlite.guarded(self._db, self._subject, "opened") as db:
                 self._prepare(db)
         except BaseException:
             self.close()
             raise
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA journal_size_limit = 16777216")
+        found = sqlite.prepare(db, self._subject, VERSION, "move the file away")
         problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise _DamagedError(problem)
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
-            raise SinkError(
-                f"The outbox {self._path} was written by a newer edged (form {found}, this one "
-                f"knows {VERSION}): install that version, or move the file away."
-            )
+            raise sqlite.Damaged(problem)
         db.execute("BEGIN IMMEDIATE")
         for statement in (*(_RENEWAL if found == 1 else ()), *_TABLES):
             db.execute(statement)
@@ -335,9 +292,9 @@ class Outbox:
             aside = sqlite.set_aside(self._path)
             self._count = 0
             self._open()
-        except (OSError, _DamagedError) as error:
+        except (OSError, sqlite.Damaged) as error:
             raise SinkError(
-                f"The outbox {self._path} is damaged ({damage}) and cannot be replaced ({error}): "
+                f"{self._subject} is damaged ({damage}) and cannot be replaced ({error}): "
                 "check its disk."
             ) from error
         log.error(
@@ -356,9 +313,3 @@ def _remove(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> t
     if count:
         db.execute(f"DELETE FROM outbox WHERE {where}", values)
     return int(count), int(size)
-
-
-def _is_no_space(error: sqlite3.Error) -> bool:
-    # SQLite's shared memory reports a full disk as an input/output error.
-    words = str(error)
-    return "is full" in words or "disk I/O" in words

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from edged.core.names import ID_LETTERS
 from edged.rest import datasets, detection, labels, models, packaging, projects, tags, trainings
 from edged.rest.constraints import (
     Blob,
@@ -205,7 +206,7 @@ OWN_OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "LabelInspection", "PUT", "/inspections/{inspectionId}/label", labels.label, 200,
         {
-            "InspectionId": Member(String(1, 64, r"[A-Za-z0-9_-]+"), "path", "inspectionId"),
+            "InspectionId": Member(String(1, 64, f"{ID_LETTERS}+"), "path", "inspectionId"),
             "Label": Member(String(choices=("normal", "anomaly"))),
             "DatasetType": Member(DATASET_TYPE),
             "ProjectName": Member(PROJECT_NAME),

@@ -48,7 +48,7 @@ NO_PERFORMANCE = {"F1Score": 0.0, "Recall": 0.0, "Precision": 0.0}
 
 ManifestLine: TypeAlias = dict[str, Any]
 Train: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-"""Runs a training: arguments of tools.judge.train_and_judge, JSON-ready, to its report."""
+"""Runs a training: arguments of tools.training_job.train_and_judge, JSON-ready, to its report."""
 
 
 def create(context: Context, call: Call) -> dict[str, Any]:

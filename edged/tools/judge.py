@@ -1,19 +1,17 @@
-"""Training, evaluating and judging from the command line: model and engine, without a daemon.
+"""Judging from the command line: one model on one engine, without a daemon.
 
-A second composition root, small: it joins training and engines as `app` joins the rooms of the
-daemon, and judges by the same code (`first_qualified`, `predict`, `decide`), so that a file gets
-the same verdict here and on the line.
+It judges by the line's own code (`first_qualified`, `predict`, `decide`), so that a file gets the
+same verdict here and there; beside it what is asked of a trained model: evaluation, threshold.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edged.core.errors import BadImage, InvalidInput, ModelError, NotFound
+from edged.core.errors import BadImage, InvalidInput, NotFound
 from edged.core.protocols import Engine, Progress
 from edged.core.types import ModelSpec, Verdict
 from edged.engines import choose
@@ -25,13 +23,12 @@ from edged.hosting.parity import first_qualified
 from edged.hosting.units import check_size, predict
 from edged.runtime.state import StateFolder
 from edged.wire import imaging
-from edged.wire.imaging import Decoded, Opener
+from edged.wire.imaging import Decoded
 from edged.wire.results import detect_anomaly_result
 from edged.wire.spec import GOLDEN, read_spec
 
 if TYPE_CHECKING:
-    from edged.store.sealing import Closet
-    from edged.training.figures.budget import Budget
+    pass
 
 
 class Judge:
@@ -80,90 +77,6 @@ def user_state() -> StateFolder:
     return StateFolder((Path(home) if home else Path.home() / ".cache") / "edged")
 
 
-def train(
-    images: Path,
-    output: Path,
-    name: str,
-    seed: int,
-    progress: Progress,
-    false_rejects: float | None = None,
-    escapes: float | None = None,
-    confidence: float = 0.95,
-    side: int | None = None,
-    backbone: Path | None = None,
-    cache: Path | None = None,
-    opener: Opener = imaging.content,
-) -> dict[str, Any]:
-    """Train a model folder from a folder of pictures or a manifest; the trainer's report.
-
-    backbone: an ONNX file instead of EfficientNet-Lite0, see training/features/plug.py. cache:
-    where a training that is cut off leaves its features for the next one. opener: how pictures are
-    read.
-    """
-    if seed < 0:
-        raise InvalidInput(f"seed {seed}: give a whole number from 0.")
-    from edged.training.data.dataset import read_dataset
-    from edged.training.features.backbone import EfficientNetLite0
-    from edged.training.features.plug import load_network
-    from edged.training.fit import train as fit
-
-    network = load_network(backbone, choose.extractor) if backbone else EfficientNetLite0()
-    dataset = read_dataset(images, split="train").opened_by(opener)
-    return fit(
-        dataset,
-        output,
-        name=name,
-        seed=seed,
-        extractor=choose.extractor,
-        progress=progress,
-        side=side,
-        budget=_budget(false_rejects, escapes, confidence),
-        network=network,
-        versions={"opencv": imaging.version(), **choose.extractor_version()},
-        cache=cache,
-    )
-
-
-def train_and_judge(
-    images: Path,
-    output: Path,
-    test: Path,
-    progress: Progress,
-    sealed: Mapping[str, str] | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """Train as `train` does, and judge the manifest `test` with the new model.
-
-    The report has two more members: `test`, the figures, and `judged`, for each picture that could
-    be judged [path, is_anomalous, score, rejected]. sealed: `folder`, whose files are sealed, and
-    their `key`, of store/sealing.py.
-    """
-    from edged.store.sealing import Closet, DataKey
-    from edged.training.data.dataset import read_dataset
-    from edged.training.evaluate import figures, tally
-
-    opener = imaging.content
-    if sealed is not None:
-        closet = Closet(Path(sealed["folder"]), DataKey.from_text(sealed["key"]))
-        opener = partial(_unsealed, closet)
-    report = train(images, output, progress=progress, opener=opener, **more)
-    with Judge(output, "onnxruntime") as judge:
-        dataset = read_dataset(test, split="test").opened_by(opener)
-        found = tally(dataset, judge, progress, judge.spec.classes, judge.size)
-    judged = [[str(p.path), p.is_anomalous, p.score, p.rejected] for p in found.pictures]
-    return {**report, "test": figures(found), "judged": judged}
-
-
-def _unsealed(closet: Closet, path: Path) -> bytes:
-    """An Opener."""
-    try:
-        return closet.opened(path)
-    except OSError as error:
-        raise BadImage(f"{path}: cannot be read ({error.strerror}).") from error
-    except ModelError as error:
-        raise BadImage(str(error)) from None
-
-
 def set_threshold(
     model: Path,
     value: float | None,
@@ -173,27 +86,16 @@ def set_threshold(
     reason: str,
 ) -> dict[str, Any]:
     """Change a model's threshold, and record the change; what was done."""
+    from edged.training.figures.budget import asked_budget
     from edged.training.threshold import change
 
-    budget = _budget(false_rejects, escapes, confidence)
+    budget = asked_budget(false_rejects, escapes, confidence)
     if value is not None and budget is not None:
         raise InvalidInput("Give --value or a budget, not both: one threshold.")
     wanted = budget if value is None else value
     if wanted is None:
         raise InvalidInput("Give --value, --false-rejects or --escapes.")
     return change(model, wanted, reason)
-
-
-def _budget(false_rejects: float | None, escapes: float | None, confidence: float) -> Budget | None:
-    from edged.training.figures.budget import Budget
-
-    if false_rejects is not None and escapes is not None:
-        raise InvalidInput(
-            "Give --false-rejects or --escapes, not both: one threshold, one budget."
-        )
-    if false_rejects is not None:
-        return Budget("false_rejects", false_rejects, confidence)
-    return None if escapes is None else Budget("escapes", escapes, confidence)
 
 
 def evaluate(

@@ -25,7 +25,8 @@ import pytest
 
 from edged.cameras.simulation.parts import render
 from edged.tools.demo.configuration import CAMERAS, HEIGHT, STATIONS, WIDTH
-from edged.wire import imaging, orders, results
+from edged.wire import imaging, results
+from edged.wire import plc as wire_plc
 from tests.support.broker import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # the demo trains two models, and boto3 a third
@@ -242,7 +243,7 @@ def test_the_structs_are_those_of_the_wire_in_every_language(
     monkeypatch.syspath_prepend(str(EXAMPLES))
     plc = importlib.import_module("plc_struct")
     assert plc.RESULT_FORMAT == results.PACKED
-    assert plc.TRIGGER_FORMAT == orders._TRIGGER
+    assert plc.TRIGGER_FORMAT == wire_plc._TRIGGER
     text = (EXAMPLES / "edged_types.st").read_text(encoding="utf-8")
     member = re.compile(r"^ +(\w+) *: ([\w .\[\]]+?)(?: := \d+)?; +\(\* +(\d+)\b", re.M)
     for name, fields in (("ST_EdgedTrigger", plc.TRIGGER), ("ST_EdgedResult", plc.RESULT)):

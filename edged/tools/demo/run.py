@@ -20,7 +20,7 @@ from rich.table import Table
 from edged.cameras.simulation.parts import render
 from edged.core.errors import EdgedError, SinkError
 from edged.runtime.workers import Crew
-from edged.tools import judge
+from edged.tools import judge, training_job
 from edged.tools.demo.configuration import (
     CAMERAS,
     DEFECT_RATE,
@@ -89,7 +89,7 @@ def _train(name: str, part: str, output: Path) -> dict[str, Any]:
         image, truth = render(part, TRAIN_SEED, 5000 + index, WIDTH, HEIGHT, 1.0)
         _write(images / "anomaly" / str(truth.defect) / f"{index:04}.png", image)
     quiet = lambda *_args, **_facts: None  # noqa: E731 - one word of a protocol
-    return judge.train(images, output / "models" / name, name, TRAIN_SEED, quiet)
+    return training_job.train(images, output / "models" / name, name, TRAIN_SEED, quiet)
 
 
 def _write(path: Path, image: Any) -> None:

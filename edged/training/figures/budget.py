@@ -111,3 +111,16 @@ def _words(budget: Budget, kind: str, events: int, trials: int, bound: float, ne
         f"{said}. That does not show {budget.rate:.2%}: at least {needed} more {kind} pictures are "
         "needed."
     )
+
+
+def asked_budget(
+    false_rejects: float | None, escapes: float | None, confidence: float
+) -> Budget | None:
+    """The budget that somebody asked for, if any. Raises InvalidInput for both at once."""
+    if false_rejects is not None and escapes is not None:
+        raise InvalidInput(
+            "Give --false-rejects or --escapes, not both: one threshold, one budget."
+        )
+    if false_rejects is not None:
+        return Budget("false_rejects", false_rejects, confidence)
+    return None if escapes is None else Budget("escapes", escapes, confidence)

@@ -1,8 +1,18 @@
 """What a configuration may say: every section and key, with defaults and bounds.
 
-Nothing here reads a file, opens a device, a port or a model. Defaults are safe: every listener is
-off or on loopback, and what leaves loopback is encrypted and authenticated unless the file says
-otherwise in so many words.
+    load.py        the file: TOML in, a frozen Config out; errors name file, line and key
+    base.py        what sections share: names, bounds, addresses
+    line.py        [[models]], [[cameras]], [[stations]]
+    mqtt.py        [mqtt]
+    sparkplug.py   [sparkplug]
+    grpc.py        [grpc]
+    rest.py        [rest], [quotas]
+    archive.py     [archive]
+    daemon.py      [metrics], [log]
+
+Nothing here opens a device, a port or a model, and load.py alone reads a file. Defaults are safe:
+every listener is off or on loopback, and what leaves loopback is encrypted and authenticated unless
+the file says otherwise in so many words.
 """
 
 from __future__ import annotations

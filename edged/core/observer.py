@@ -55,7 +55,7 @@ class Observer:
         """A model is served by that engine from now on; empty = by none (any thread)."""
 
     def engine_refused(self, model: str) -> None:
-        """A better engine did not come up, or did not prove itself (the thread behind)."""
+        """A better engine did not come up, or did not prove itself (the upgrade's thread)."""
 
     def sink_state(self, sink: str, connected: bool, detail: str) -> None:
         """A sink's far end came up or was lost (sink thread)."""

@@ -57,7 +57,7 @@ class LookoutApi:
         host: Host,
         crew: Crew,
         deadline: Deadline,
-        tell: Callable[[Done], None],
+        on_done: Callable[[Done], None],
         journal: Journal | None = None,
         followed: Mapping[str, str] | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class LookoutApi:
         self._host = host
         self._crew = crew
         self._deadline = deadline
-        self._tell = tell
+        self._on_done = on_done
         self._journal = journal
         self._followed = followed or {}
         self._stack = ExitStack()
@@ -87,7 +87,7 @@ class LookoutApi:
                 context,
                 None if self._config.anonymous else credentials.find,
                 Throttle(self._config.calls_per_second),
-                [audit.write, self._tell],
+                [audit.write, self._on_done],
             )
             revived = ApiModels()
             revived.host_all(context)

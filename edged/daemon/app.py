@@ -122,8 +122,8 @@ class App:
         line = self._line = Line(config, host, self._crew, observer)
         sinks = self._start_sinks(stack, host, observer, line)
         publisher = Publisher(sinks, observer)
-        keeps = self._mqtt.trouble if self._mqtt else _no_trouble
-        line.build(publisher, sequences.next, keeps, self._tell_station)
+        trouble = self._mqtt.trouble if self._mqtt else _no_trouble
+        line.build(publisher, sequences.next, trouble, self._tell_station)
         stack.callback(publisher.close)
         stack.callback(line.end)
         stack.callback(host.close)

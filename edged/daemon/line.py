@@ -14,7 +14,7 @@ from edged.core.observer import Observer
 from edged.core.protocols import Camera
 from edged.hosting.host import Host
 from edged.line.capture import Capture
-from edged.line.clock import Conditions, StationClock, Tell
+from edged.line.clock import Conditions, StateChanged, StationClock
 from edged.line.in_progress import Rules
 from edged.line.judge import CommandMemory, StationJudge
 from edged.line.publish import Publisher
@@ -43,12 +43,12 @@ class Line:
         self,
         publisher: Publisher,
         next_sequence: Callable[[str], int],
-        keeps: Callable[[], str] = lambda: "",
-        tell: Tell | None = None,
+        record_trouble: Callable[[], str] = lambda: "",
+        on_state: StateChanged | None = None,
     ) -> None:
         """Make every station and its camera, and start their clock, which answers triggers.
 
-        keeps: empty, or why records cannot be kept. tell: see StationClock.start.
+        record_trouble: empty, or why records cannot be kept. on_state: see StationClock.start.
         """
         cameras = {camera.name: camera for camera in self._config.cameras}
         memory = CommandMemory(self._config.state.stations)
@@ -67,7 +67,7 @@ class Line:
             conditions = Conditions(
                 judge.hosted,
                 judge.choose,
-                keeps,
+                record_trouble,
                 judge.model,
                 partial(_halt, memory, config.name),
                 bool(memory.of(config.name).get("halted")),
@@ -85,7 +85,7 @@ class Line:
                 camera.patience,
             )
             self.captures.append(capture)
-        self.stations.start(tell)
+        self.stations.start(on_state)
 
     def start(self) -> None:
         """Start the cameras."""

@@ -35,7 +35,7 @@ CLOSE_SECONDS = 0.05
 
 
 class Calls:
-    """The calls in hand. Made anywhere; everything else happens on the loop's thread."""
+    """The calls in progress. Made anywhere; everything else happens on the loop's thread."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -73,7 +73,7 @@ class Calls:
         return grpc.unary_stream_rpc_method_handler(answer)
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls from now on, and wait at most `seconds` for those in hand."""
+        """Refuse new calls from now on, and wait at most `seconds` for those in progress."""
         self._closing = True
         try:
             await asyncio.wait_for(self._idle.wait(), max(seconds, 0.0))

@@ -79,7 +79,7 @@ def _fields(data: bytes, at: int, end: int, kinds: dict[int, int]) -> dict[int, 
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The number at a place, and the place behind it; -1 for one that does not end."""
+    """The number at a place, and the place after it; -1 for one that does not end."""
     value = shift = 0
     while 0 <= at < end and shift < 64:
         byte = data[at]

@@ -127,7 +127,7 @@ class InspectionsService:
                     await context.write(record)
                 if taken.ended:
                     return
-                if taken.behind and journal is not None:
+                if taken.lags and journal is not None:
                     await self._catch_up(watcher, journal, taken.until, context)
                 elif taken.more:
                     await asyncio.sleep(0)

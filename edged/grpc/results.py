@@ -60,13 +60,13 @@ class Watcher:
 class Taken(NamedTuple):
     """What a watcher gets next.
 
-    more: the ring has more. behind: the journal must be read first. until: up to this position;
+    more: the ring has more. lags: the journal must be read first. until: up to this position;
     None = to its end. ended: nothing comes any more.
     """
 
     records: list[bytes]
     more: bool = False
-    behind: bool = False
+    lags: bool = False
     until: int | None = None
     ended: bool = False
 
@@ -183,7 +183,7 @@ class ResultsStream:
                     watcher.position = before
             elif watcher.position < before or (not len(ring) and not watcher.caught_up):
                 until = before if len(ring) else None
-                return Taken([], behind=True, until=until, ended=self._closed)
+                return Taken([], lags=True, until=until, ended=self._closed)
             begin = ring.after(watcher.position)
             end = min(begin + SCAN, len(ring))
             records = []
@@ -276,5 +276,5 @@ class _Ring:
             self._first = (self._first + 1) % self._capacity
 
     def after(self, position: int) -> int:
-        """The index of the first record behind `position`; len(self) when there is none."""
+        """The index of the first record after `position`; len(self) when there is none."""
         return bisect_right(range(len(self)), position, key=lambda index: self[index].position)

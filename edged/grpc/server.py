@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 10.0
 GRACE_SECONDS = 5.0
-"""What calls in hand get at the end, if the stop deadline leaves as much."""
+"""What calls in progress get at the end, if the stop deadline leaves as much."""
 MARGIN_SECONDS = 5.0
 """For the server's own work after the grace: no client is waited for any more."""
 MAX_CALLS = results.MAX_WATCHERS + 96
@@ -98,7 +98,7 @@ class Doors:
         self._loop.run(self._set_health(serving), MARGIN_SECONDS)
 
     def close(self) -> None:
-        """Refuse new calls, give those in hand the time that is left, end; safe to call twice."""
+        """Refuse new calls, give those in progress what time is left, end; safe to call twice."""
         self._results.close()  # the app has done so; if not, watchers would use up all the time
         grace = self._deadline.remaining(GRACE_SECONDS)
         try:

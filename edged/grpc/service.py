@@ -44,7 +44,7 @@ class EdgeAgentService:
     """AWS.LookoutVision.EdgeAgent over a ModelHost.
 
     pixels, control: where big bitmaps are converted, and where the host is started and stopped;
-    two, because a stop that waits for work in hand must not keep pictures waiting.
+    two, because a stop that waits for work in progress must not keep pictures waiting.
     """
 
     def __init__(self, host: ModelHost, pixels: Executor, control: Executor) -> None:

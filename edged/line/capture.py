@@ -60,7 +60,7 @@ class Capture:
     def join(self, deadline: Deadline) -> None:
         """Wait for the thread, but not for a driver that is stuck."""
         if self._worker is not None and not self._worker.join(deadline.remaining(3.0)):
-            log.warning("camera %s is stuck in its driver; leaving it behind", self.name)
+            log.warning("camera %s is stuck in its driver; leaving it", self.name)
 
     def _run(self, worker: Worker) -> None:
         back_off = FIRST_BACK_OFF

@@ -27,7 +27,7 @@ from edged.runtime.workers import Crew, Worker
 
 log = logging.getLogger(__name__)
 
-Tell: TypeAlias = Callable[[str, str, StationState, int, str], None]
+StateChanged: TypeAlias = Callable[[str, str, StationState, int, str], None]
 WATCH_SECONDS = 0.25
 """So often the conditions are looked at; a trigger does not wait for it."""
 _E = StationEvent
@@ -38,13 +38,13 @@ class Conditions:
     """What a station needs, asked for on the clock's thread; each answers at once.
 
     hosted: whether a model is there to judge. model: which. choose: let another judge, or raise.
-    keeps: whether records can be kept, else why not. halt: remember that it was told to stop, or
-    to start. halted: what was remembered.
+    record_trouble: why records cannot be kept, empty if they can. halt: remember that it was told
+    to stop, or to start. halted: what was remembered.
     """
 
     hosted: Callable[[], bool]
     choose: Callable[[str], str]
-    keeps: Callable[[], str] = lambda: ""
+    record_trouble: Callable[[], str] = lambda: ""
     model: Callable[[], str] = lambda: ""
     halt: Callable[[bool], None] = lambda _: None
     halted: bool = False
@@ -79,16 +79,16 @@ class StationClock:
         self._watch_at = 0.0
         self._places: dict[str, _Place] = {}
         self._worker: Worker | None = None
-        self._tell: Tell = lambda *_: None
+        self._on_state: StateChanged = lambda *_: None
 
     def add(self, station: Station, conditions: Conditions, interval: float = 0.0) -> None:
         """One more station; interval: seconds between the requests that it gives itself."""
         place = _Place(station, conditions, interval, conditions.halted)
         self._places[station.rules.name] = place
 
-    def start(self, tell: Tell | None = None) -> None:
-        """Start the clock; `tell` hears (station, word, state, reason code, model), if new."""
-        self._tell = tell or self._tell
+    def start(self, on_state: StateChanged | None = None) -> None:
+        """Start the clock; `on_state` hears (station, word, state, reason code, model), if new."""
+        self._on_state = on_state or self._on_state
         self._worker = self._crew.start("stations", self._run)
 
     def wake(self) -> None:
@@ -124,8 +124,8 @@ class StationClock:
         self, station: str, request: TriggerRequest, received_ns: int
     ) -> Future[Inspection]:
         """See core.protocols.Stations."""
-        future, tell = inspection_future()
-        ack = self._triggered_by(station, "grpc").request(request, received_ns, "grpc", tell)
+        future, on_answer = inspection_future()
+        ack = self._triggered_by(station, "grpc").request(request, received_ns, "grpc", on_answer)
         if ack.reason in (Reason.DUPLICATE, Reason.NO_RECORD):
             raise WrongState(f"Station {station} does not inspect {request.part!r}: {ack.detail}.")
         return future
@@ -191,8 +191,8 @@ class StationClock:
         again = float("inf")
         if place.interval:
             if now >= place.next_request:
-                behind = now - place.next_request
-                place.next_request = now + place.interval - (behind % place.interval)
+                late = now - place.next_request
+                place.next_request = now + place.interval - (late % place.interval)
                 place.requests += 1
                 request = TriggerRequest("", place.requests)
                 if place.station.refusal is None:
@@ -215,14 +215,14 @@ class StationClock:
         code, model = refusal[0].code if refusal else 0, place.conditions.model()
         if (word, code, model) != place.said:
             place.said = word, code, model
-            self._tell(place.name, word, place.state, code, model)
+            self._on_state(place.name, word, place.state, code, model)
 
     def _refusal(self, place: _Place) -> tuple[Reason, str] | None:
         if place.halted:
             return Reason.HALTED, "the station was told to stop"
         if not place.station.camera_up:
             return Reason.CAMERA_LOST, f"camera {place.station.rules.camera} does not deliver"
-        if why := place.conditions.keeps():
+        if why := place.conditions.record_trouble():
             return Reason.NO_RECORD, why
         if not place.conditions.hosted():
             return Reason.MODEL_MISSING, "no model is hosted that could judge"

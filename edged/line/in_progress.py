@@ -44,7 +44,7 @@ class PartInProgress:
 
     frame: Frame
     deadline_ns: int
-    tell: Callable[[Inspection], None] | None = None
+    on_answer: Callable[[Inspection], None] | None = None
     """Somebody who waits for this one."""
     pictured: bool = False
     stale: bool = False
@@ -118,11 +118,11 @@ def inspection_future() -> tuple[Future[Inspection], Callable[[Inspection], None
     """Somewhere to wait for an inspection, and what tells it."""
     future: Future[Inspection] = Future()
 
-    def tell(inspection: Inspection) -> None:
+    def on_answer(inspection: Inspection) -> None:
         if future.set_running_or_notify_cancel():
             future.set_result(inspection)
 
-    return future, tell
+    return future, on_answer
 
 
 def with_picture(frame: Frame, picture: Picture) -> Frame:

@@ -120,12 +120,12 @@ class Station:
         request: TriggerRequest,
         received_ns: int,
         kind: TriggerKind,
-        tell: Callable[[Inspection], None] | None = None,
+        on_answer: Callable[[Inspection], None] | None = None,
     ) -> Ack:
         """Take a request or miss it; a missed one has its inspection, too.
 
         Three have none: a repeat, one whose record could not be kept, and one that came while
-        edged was stopping. `tell` gets the one inspection. Raises nothing; does not wait.
+        edged was stopping. `on_answer` gets the one inspection. Raises nothing; does not wait.
         """
         limit = self.rules.limit_ns if request.deadline is None else int(request.deadline * 1e9)
         deadline = received_ns + limit if limit else 0
@@ -142,7 +142,9 @@ class Station:
                 return self._acked(Ack(Reason.NO_RECORD, str(error)))
             self._seen[request.part, request.sequence] = time.monotonic_ns()
             trigger = Trigger(request.part, request.sequence, received_ns, deadline, kind)
-            entry = PartInProgress(blank(self.rules, number, received_ns, trigger), deadline, tell)
+            entry = PartInProgress(
+                blank(self.rules, number, received_ns, trigger), deadline, on_answer
+            )
             self._publisher.expect(entry.frame)
             self._take(entry, missed)
         self._wake()
@@ -362,8 +364,8 @@ class Station:
         shed = isinstance(outcome, NoVerdict) and outcome.reason is Reason.SUPERSEDED
         if self.rules.confirm and not shed:
             self._unconfirmed.sent(result_number(inspection))
-        if entry.tell is not None:
-            entry.tell(inspection)
+        if entry.on_answer is not None:
+            entry.on_answer(inspection)
         self._publisher.publish(inspection, wait)
 
     def _publish_late(self, inspection: Inspection) -> None:

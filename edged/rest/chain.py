@@ -158,13 +158,13 @@ class Chain:
         context: Context,
         find: Find | None,
         throttle: Throttle,
-        tell: Sequence[Callable[[Done], None]],
+        on_done: Sequence[Callable[[Done], None]],
     ) -> None:
         """find: the access key of an id; None = everybody may do everything (loopback only)."""
         self._context = context
         self._find = find
         self._throttle = throttle
-        self._tell = tell
+        self._on_done = on_done
 
     def handle(self, request: Request) -> Response:
         """The answer, whatever comes."""
@@ -206,7 +206,7 @@ class Chain:
             error,
             seconds,
         )
-        for each in self._tell:
+        for each in self._on_done:
             each(done)
 
     def _handle(self, way: _Way) -> Response:

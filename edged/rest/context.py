@@ -50,7 +50,7 @@ class ModelHosting(Protocol):
         """
 
     def unhost(self, name: str) -> None:
-        """Stop hosting and forget the name; returns when the work in hand is done."""
+        """Stop hosting and forget the name; returns when the work in progress is done."""
 
     def hosted(self, name: str) -> HostedModel | None:
         """What is known of a model that was given to `host` and is not forgotten."""

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 LARGEST_BODY = 15 * 1024 * 1024
 """Bytes: ten mebibytes of changes in base64, and the rest of the request."""
 MOST_HELD = 256 * 1024 * 1024
-"""Bytes of all bodies at once, on their way or in hand."""
+"""Bytes of all bodies at once, on their way or in progress."""
 HEAD_SECONDS = 20.0
 """For the head of a request, from its first byte or from the connection."""
 BODY_SECONDS = 120.0
@@ -80,7 +80,7 @@ class RestServer:
 
     @property
     def held(self) -> int:
-        """Bytes of all bodies, on their way or in hand; any thread."""
+        """Bytes of all bodies, on their way or in progress; any thread."""
         return self._held
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class RestServer:
         self._loop.run(self._open(bound, tls), START_SECONDS)
 
     def close(self) -> None:
-        """Refuse new requests, give those in hand what time is left, end; safe to call twice."""
+        """Refuse new requests, give the others what time is left, end; safe to call twice."""
         grace = self._deadline.remaining(GRACE_SECONDS)
         with contextlib.suppress(EdgedError):
             self._loop.run(self._shut(grace), grace + GRACE_SECONDS)

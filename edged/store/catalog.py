@@ -100,7 +100,7 @@ class Catalog:
         return Project(*found) if found else None
 
     def projects(self, scope: Scope, after: str, limit: int) -> list[Project]:
-        """Up to `limit` projects by name, from behind `after`."""
+        """Up to `limit` projects by name, after `after`."""
         found = self._db.rows(
             "SELECT id, name, created FROM projects WHERE account = ? AND region = ? AND name > ?"
             " ORDER BY name LIMIT ?",
@@ -193,7 +193,7 @@ class Catalog:
     def entries(
         self, dataset: int, wanted: EntryFilter, after: int, limit: int
     ) -> list[tuple[int, str]]:
-        """Up to `limit` lines with their positions, in the order they came, from behind `after`."""
+        """Up to `limit` lines with their positions, in the order they came, after `after`."""
         tests = {
             "class IS NOT NULL": wanted.labeled is True,
             "class IS NULL": wanted.labeled is False,

@@ -1,7 +1,7 @@
 """The catalog's SQLite file: opening, migrations, transactions. Rows are catalog.py's.
 
 WAL with synchronous=FULL: what a transaction has committed survives a power cut, and what it has
-not leaves no trace. Two connections, each behind a lock: writers queue on one; who is in no
+not leaves no trace. Two connections, each with a lock: writers queue on one; who is in no
 transaction reads on the other, and waits for no writer.
 
 Decision: a damaged catalog is not replaced, as the outbox is: in it lies what customers made. The
@@ -136,14 +136,14 @@ class Database:
             each()
 
     def on_commit(self, then: Callable[[], None]) -> None:
-        """Have something done once the transaction in hand is committed; now, outside of one."""
+        """Have something done once the present transaction is committed; now, outside of one."""
         if self._owner == threading.get_ident():
             self._then.append(then)
         else:
             then()
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
-        """Have something undone if the transaction in hand comes to nothing; inside one."""
+        """Have something undone if the present transaction comes to nothing; inside one."""
         self._undo.append(undo)
 
     def _roll_back(self) -> None:

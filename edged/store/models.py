@@ -67,7 +67,7 @@ class Models:
         return _row(found) if found else None
 
     def of(self, project: Project, after: int, limit: int) -> list[ModelRow]:
-        """Up to `limit` models by version, from behind `after`."""
+        """Up to `limit` models by version, after `after`."""
         found = self._db.rows(
             f"{JOINED} WHERE project = ? AND version > ? ORDER BY version LIMIT ?",
             project.id, after, limit,

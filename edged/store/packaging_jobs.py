@@ -55,7 +55,7 @@ class PackagingJobs:
         return _row(found) if found else None
 
     def of(self, project: Project, after: int, limit: int) -> list[PackagingJobRow]:
-        """Up to `limit` jobs, oldest first, from behind id `after`."""
+        """Up to `limit` jobs, oldest first, after id `after`."""
         found = self._db.rows(
             f"{JOINED} WHERE project = ? AND jobs.id > ? ORDER BY jobs.id LIMIT ?",
             project.id, after, limit,

@@ -126,7 +126,7 @@ class _Halving:
 
     def convolutions(self) -> list[Any]:
         """The network's, in their order."""
-        return [node for _, node in self.behind() if node.op_type == "Conv"]
+        return [node for _, node in self.upstream() if node.op_type == "Conv"]
 
     def showing(self, names: Sequence[str]) -> bytes:
         """The graph with these values for its outputs."""
@@ -136,7 +136,7 @@ class _Halving:
             self._graph.output.append(self._onnx.helper.make_tensor_value_info(name, kind, None))
         return bytes(self._model.SerializeToString())
 
-    def behind(self) -> list[tuple[int, Any]]:
+    def upstream(self) -> list[tuple[int, Any]]:
         """The nodes that the features need, in their order, with their places in the graph."""
         needed = set(self._features)
         found: list[tuple[int, Any]] = []
@@ -151,7 +151,7 @@ class _Halving:
         begun: set[str] = set()
         chosen = set()
         before = [node.name for node in self.convolutions()[:FIRST]]
-        for index, node in self.behind():
+        for index, node in self.upstream():
             if node.name in before:
                 continue
             if node.op_type not in SEEDS and not begun.intersection(node.input):

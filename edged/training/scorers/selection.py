@@ -38,8 +38,8 @@ from edged.training.scorers.ensemble import (
 FOLDS = 5
 LEAST_ANOMALIES = 10
 """Labelled anomalies from which on the supervised scorer may take part."""
-BEHIND = 0.05
-"""Out-of-fold AUROC that it may be behind the others; further behind it stays out."""
+LAG = 0.05
+"""Out-of-fold AUROC that it may lag the others; further below it stays out."""
 
 PLAIN = 0.1
 """How near to 0 or 1 a score says its word plainly."""
@@ -105,16 +105,16 @@ def worth_summing(raw: Raw, anomalous: Bools) -> dict[str, Floats]:
         after = _fused_auroc({**without, BANK: raw[BANK]}, anomalous)
         if before is not None and after is not None and after < before:
             del kept[BANK]
-    if SUPERVISED in kept and behind(kept[SUPERVISED], kept, anomalous):
+    if SUPERVISED in kept and lags(kept[SUPERVISED], kept, anomalous):
         del kept[SUPERVISED]
     return kept
 
 
-def behind(scores: Floats, raw: Raw, anomalous: Bools) -> bool:
+def lags(scores: Floats, raw: Raw, anomalous: Bools) -> bool:
     """Whether a scorer is plainly worse, out-of-fold, than the unsupervised ones together."""
     others = {name: each for name, each in raw.items() if name in (*UNSUPERVISED, BANK)}
     known, alone = _fused_auroc(others, anomalous), auroc(scores, anomalous)
-    return known is not None and alone is not None and alone < known - BEHIND
+    return known is not None and alone is not None and alone < known - LAG
 
 
 def _fused_auroc(raw: Raw, anomalous: Bools) -> float | None:
@@ -125,7 +125,7 @@ def _fused_auroc(raw: Raw, anomalous: Bools) -> float | None:
 def weights(raw: Raw, anomalous: Bools) -> list[float]:
     """Of each scorer; marks that find no defects have none, they only draw."""
     found = {name: WEIGHTS[name] for name in raw}
-    if MARKED in raw and behind(raw[MARKED], raw, anomalous):
+    if MARKED in raw and lags(raw[MARKED], raw, anomalous):
         found[MARKED] = 0.0
     return list(found.values())
 

@@ -366,7 +366,13 @@ class BrokerWorker:
         """Sleep until something comes, at most a second (the beat); then let the sink hear it."""
         until = max(min(until, now + 1.0), now + TICK_SECONDS)
         asleep = self._inbox.rest()
-        dialler.wait(until - time.monotonic() if asleep else 0.0, self._inbox.fileno)
+        seconds = until - time.monotonic() if asleep else 0.0
+        if (link := dialler.readable) is not None:
+            link.wait(seconds, self._inbox.fileno)
+        else:
+            poller = select.poll()
+            poller.register(self._inbox.fileno, select.POLLIN)
+            poller.poll(max(0, round(seconds * 1000)))
         if asleep:
             self._inbox.rise()
         if dialler.link is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import random
-import select
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -90,6 +89,12 @@ class Dialler(Generic[C]):
         return self._current if self._up else None
 
     @property
+    def readable(self) -> C | None:
+        """The connection that there is something to read of, accepted by the broker or not yet."""
+        current = self._current
+        return current if current is not None and current.dialled and not current.lost else None
+
+    @property
     def under_way(self) -> bool:
         """A connection is being made and may be there soon."""
         return self._current is not None and not self._up
@@ -123,16 +128,6 @@ class Dialler(Generic[C]):
         if current.up and not self._up:
             return self._came_up(current)
         return None
-
-    def wait(self, seconds: float, wake: int) -> None:
-        """Sleep until something comes, at most `seconds`; reads what the broker sent."""
-        current = self._current
-        if current is not None and current.dialled and not current.lost:
-            current.wait(seconds, wake)
-        else:
-            poller = select.poll()
-            poller.register(wake, select.POLLIN)
-            poller.poll(max(0, round(seconds * 1000)))
 
     def put_down(self) -> None:
         """Let go of whatever there is; the end of the worker."""

@@ -12,10 +12,11 @@ import pytest
 LOAD = """
 import importlib, sys, threading
 from pathlib import Path
-from edged.engines.choose import Recipe, Wanted
+from edged.engines.choose import EngineCandidate, EngineRequest
 from edged.wire.spec import read_spec
 folder = Path(sys.argv[2])
-loader = Recipe(sys.argv[1], folder, read_spec(folder), Wanted(units=1, batch=1))()
+request = EngineRequest(units=1, batch=1)
+loader = EngineCandidate(sys.argv[1], folder, read_spec(folder), request)()
 engine = loader.open()
 engine.infer(1)
 engine.close()

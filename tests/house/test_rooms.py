@@ -126,3 +126,52 @@ def test_every_command_starts_from_the_package_and_from_the_file() -> None:
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     assert str(HOUSE) not in done.stdout
+
+
+COUNTED = ROOT / "docs" / "decisions" / "0003-counted.md"
+ROUTE = re.compile(
+    r"^\*\*(?P<name>[^*]+)\*\*, before: (?P<before>.*?)\.\nAfter: (?P<after>.*?)\.$", re.M | re.S
+)
+
+
+def routes() -> dict[str, tuple[list[str], list[str]]]:
+    """Of each route the files before and after, as the page lists them."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    first: list[str] = []
+    for match in ROUTE.finditer(COUNTED.read_text(encoding="utf-8")):
+        before = [word.strip() for word in match["before"].replace("\n", " ").split(",")]
+        if before[0] == "the first eleven of the above":
+            before[:1] = first[:11]
+        first = first or before
+        after = re.findall(r"`(edged/[a-z_/0-9]+\.py)`", match["after"])
+        found[match["name"]] = before, after
+    return found
+
+
+def test_the_routes_are_as_long_as_the_page_counts_them_and_their_files_are_there() -> None:
+    table = re.findall(
+        r"^\| ([\w ]+) \| (\d+) \| (\d+) \|$", COUNTED.read_text(encoding="utf-8"), re.M
+    )
+    said = {name.lower(): (int(before), int(after)) for name, before, after in table}
+    for name, (before, after) in routes().items():
+        assert said[name.lower()] == (len(set(before)), len(set(after))), name
+        assert [file for file in after if not (ROOT / file).is_file()] == []
+    assert len(routes()) == 5
+
+
+def test_three_routes_are_at_least_a_third_shorter() -> None:
+    for name in ("Trigger to ack", "StartModel", "CreateModel"):
+        before, after = routes()[name]
+        assert 3 * len(after) <= 2 * len(before), name
+
+
+def test_a_frame_s_way_is_one_sitting_of_at_most_sixteen_files_that_are_opened_where_it_says() -> (
+    None
+):
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    way = page.partition("## A frame's way")[2].partition("\n## ")[0]
+    opened = re.findall(r"`(edged/[a-z_/]+\.py)`, `([A-Za-z_.]+)`", way)
+    assert len({file for file, _ in opened}) == 16 == len(set(re.findall(r"`(edged/[^`]+)`", way)))
+    for file, function in opened:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert f"def {function.rpartition('.')[2]}(" in text, f"{file} has no {function}"

@@ -68,7 +68,7 @@ class _Item:
 class Archive:
     """Implements core.protocols.Sink and Journal. `start` and `close` on main, the rest anywhere.
 
-    Its folder is laid out as reading.py says.
+    Its folder is laid out as reader.py says.
     """
 
     name = "archive"

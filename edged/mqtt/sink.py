@@ -1,6 +1,6 @@
 """Results by MQTT.
 
-    <prefix>/<station>/...   see lanes.py
+    <prefix>/<station>/...   see topics.py
     <prefix>/state           retained: {"v":1,"st":"ready","hb":n}, n rising every 5 s; last will
 
 Everything but `accept` happens on the one worker of its connection (connection.py). It must not

@@ -175,3 +175,20 @@ def test_a_frame_s_way_is_one_sitting_of_at_most_sixteen_files_that_are_opened_w
     for file, function in opened:
         text = (ROOT / file).read_text(encoding="utf-8")
         assert f"def {function.rpartition('.')[2]}(" in text, f"{file} has no {function}"
+
+
+MENTION = re.compile(r"(?<![\w/.-])((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)\b")
+
+
+def test_every_file_that_a_comment_or_docstring_names_is_there() -> None:
+    """Beside the file that names it, in edged, or in the repository."""
+    astray = []
+    for file in sorted(HOUSE.rglob("*.py")):
+        if GENERATED in file.parents:
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            for mention in MENTION.findall(line):
+                places = (file.parent, file.parent.parent, HOUSE, ROOT)
+                if not any((place / mention).is_file() for place in places):
+                    astray.append(f"{file.relative_to(ROOT)}:{number} {mention}")
+    assert astray == []

@@ -1,6 +1,6 @@
 """The whole model as one ONNX graph: a picture's bytes in, score and map out.
 
-Owns the correspondence between scorers.py's arithmetic and ONNX nodes. Fits nothing.
+Owns the correspondence between the scorers' arithmetic and ONNX nodes. Fits nothing.
 Everything is in the graph, so whoever runs the file anywhere gets the same verdict. Only
 operators that TensorRT and OpenVINO build; no result depends on the other pictures of a batch.
 """

@@ -14,7 +14,7 @@ from edged.core.errors import InvalidInput
 from edged.training.figures.bounds import most_events, trials_needed, upper_bound
 
 CONFIDENCE = 0.95
-DECIMALS = 4  # as decide.py compares
+DECIMALS = 4  # as hosting/decide.py compares
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What is fitted: four scorers, each a few arrays, each with its scores in numpy.
 
-Owns the arithmetic that graph.py repeats as ONNX nodes; fit.py checks that both agree. Knows no
-threshold and no unit: those are calibration.py's.
+Owns the arithmetic that export/graph.py repeats as ONNX nodes; fit.py checks that both agree. Knows
+no threshold and no unit: those are figures/calibration.py's.
 
     PositionGaussian   per grid position, how far from what is normal there (aligned parts)
     Gaussian, pooled   per grid position, how far from what is normal anywhere (textures, poses)

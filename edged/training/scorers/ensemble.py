@@ -1,7 +1,7 @@
 """The scorers that judge together, fitted to the same pictures and asked together.
 
 Owns their names and order; every list of raw scores has this order. Knows no unit, weight or
-threshold: those are calibration.py's.
+threshold: those are figures/calibration.py's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns the classes of a data set, the truth of its masks on the grid, the fit and its limit. A
 position is described by its whitened local vector and by the same vector of its surroundings;
-both are linear, so in the graph it is two small convolutions and a blur (graph.py).
+both are linear, so in the graph it is two small convolutions and a blur (export/graph.py).
 
 Decision: one logistic regression for each class, not one of many classes: a position may show
 two, and a class with few examples does not pull at the others. Measured by cross-validation on

@@ -1,7 +1,7 @@
 """Which scorers judge, and with what weight: by what each does on pictures it did not see.
 
 Owns the folds and everything that is decided from out-of-fold scores, except the numbers of the
-calibration itself (calibration.py).
+calibration itself (figures/calibration.py).
 
 Decision: weights are fixed (ensemble.WEIGHTS) and evidence only says who takes part. While
 exploring, over ten sets, weights fitted by cross-validation were worse than fixed ones (mean

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def edged_run(config: Path, *options: str, **more: Any) -> subprocess.Popen[bytes]:
     """The daemon of this checkout; `more` is for Popen."""
-    command = [sys.executable, "-m", "edged.cli.main", "run", *options, "--config", str(config)]
+    command = [sys.executable, "-m", "edged.cli", "run", *options, "--config", str(config)]
     return subprocess.Popen(command, cwd=ROOT, **more)
 
 

@@ -35,7 +35,7 @@ def main() -> int:
     """Run the demo for the seconds given (20) and write both pictures."""
     seconds = sys.argv[1] if len(sys.argv) > 1 else "20"
     with tempfile.TemporaryDirectory(prefix="edged-demo-") as folder:
-        command = [sys.executable, "-m", "edged.cli.main", "demo"]
+        command = [sys.executable, "-m", "edged.cli", "demo"]
         command += ["--seconds", seconds, "--output", folder]
         environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

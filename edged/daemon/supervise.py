@@ -133,9 +133,9 @@ class ConfiguredModels:
         names = self._wanted()
         for name in names:
             host.start(name)
-        seen, stopped = settled(host, names, wait)
+        seen = settled(host, names, wait)
         failed = [each for each in seen if each.status not in SERVING]
-        if failed and len(failed) == len(seen) and not stopped:
+        if failed and len(failed) == len(seen) and not wait(0.0):
             raise ConfigError(
                 *(f"model {each.name} does not start: {each.message}" for each in failed)
             )
@@ -169,10 +169,8 @@ class ConfiguredModels:
         )
 
 
-def settled(
-    host: Host, names: Iterable[str], wait: Callable[[float], bool]
-) -> tuple[list[HostedModel], bool]:
-    """Wait until none of them is starting any more; what became of them, and whether to stop.
+def settled(host: Host, names: Iterable[str], wait: Callable[[float], bool]) -> list[HostedModel]:
+    """Wait until none of them is starting any more; what became of them.
 
     wait: so many seconds; True when edged is to stop, which ends this.
     """
@@ -180,10 +178,8 @@ def settled(
     while True:
         seen = [host.wait(name, 0) for name in names]
         starting = any(each.status is ModelStatus.STARTING_HOSTING for each in seen)
-        if not starting or time.monotonic() >= until:
-            return seen, False
-        if wait(0.1):
-            return seen, True
+        if not starting or time.monotonic() >= until or wait(0.1):
+            return seen
 
 
 class ApiHosting:

@@ -163,7 +163,7 @@ def test_a_place_that_cannot_be_written_is_named_in_one_sentence(
 def run(config: Path) -> tuple[int, list[str]]:
     """Run the daemon; its exit code, and its sentences on standard error without the log."""
     done = subprocess.run(
-        [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config), "--json"],
+        [sys.executable, "-m", "edged.cli", "run", "--config", str(config), "--json"],
         capture_output=True,
         text=True,
         timeout=90,
@@ -331,7 +331,7 @@ def test_a_folder_without_pictures_says_so(
 
 
 def test_a_full_disk_behind_the_output_is_a_sentence(model: Path, parts: Path) -> None:
-    command = [sys.executable, "-m", "edged.cli.main", "detect", str(model), str(parts)]
+    command = [sys.executable, "-m", "edged.cli", "detect", str(model), str(parts)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*command, "--engine", "onnxruntime"],

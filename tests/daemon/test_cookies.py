@@ -75,7 +75,7 @@ port = {broker.port}
 """,
             encoding="utf-8",
         )
-        command = [sys.executable, "-m", "edged.cli.main", "run", "--until-cameras-end"]
+        command = [sys.executable, "-m", "edged.cli", "run", "--until-cameras-end"]
         subprocess.run([*command, "--config", str(config)], timeout=60, check=True)
         mes.wait_for(22, 20, "/full")
         mes.wait_for(22, 20, "/result")

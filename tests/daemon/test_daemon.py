@@ -19,7 +19,7 @@ from edged.core.types import Reason
 from tests.conftest import HEIGHT, WIDTH
 from tests.support.broker import Mosquitto, Subscriber, require_mosquitto
 
-EDGED = [sys.executable, "-m", "edged.cli.main"]
+EDGED = [sys.executable, "-m", "edged.cli"]
 
 
 def configure(tmp_path: Path, model: Path, port: int, camera: str, extra: str = "") -> Path:

@@ -43,7 +43,7 @@ socket = "agent.sock"
 """,
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
+    command = [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
     with subprocess.Popen(command) as daemon:
         with grpc.insecure_channel(f"unix:{folder / 'agent.sock'}") as opened:
             stub = results_pb2_grpc.InspectionsStub(opened)

@@ -293,7 +293,7 @@ def test_the_page_of_a_daemon_agrees_with_its_summary(model: Path, tmp_path: Pat
         f"defect_rate = 0.5\ncount = {count}\nwidth = {WIDTH}\nheight = {HEIGHT}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "edged.cli", "run", "--config", str(config), "--json"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(SECONDS)
         manager.bind(str(tmp_path / "notify"))

@@ -71,7 +71,7 @@ def test_a_line_is_triggered_gets_another_recipe_and_is_stopped(folder: Path, pa
         config = folder / "edged.toml"
         config.write_text(CONFIG.format(camera=camera, port=broker.port), encoding="utf-8")
         with subprocess.Popen(
-            [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
+            [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
         ) as daemon:
             plc.wait_state("ready")
             plc.trigger(1, "A-1")
@@ -90,7 +90,7 @@ def test_a_line_is_triggered_gets_another_recipe_and_is_stopped(folder: Path, pa
             assert daemon.wait(30) == 0
         offline = plc.wait_state("offline")
         with subprocess.Popen(
-            [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
+            [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
         ) as again:
             assert wait_until(lambda: plc.got("state")[-1]["st"] == "ready", 60.0)
             assert plc.got("state")[-1]["model"] == "other", "a restart undoes no recipe"
@@ -115,7 +115,7 @@ def test_a_simulated_part_is_never_ok_for_a_plc(folder: Path) -> None:
         config = folder / "edged.toml"
         config.write_text(CONFIG.format(camera=camera, port=broker.port), encoding="utf-8")
         with subprocess.Popen(
-            [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config)]
+            [sys.executable, "-m", "edged.cli", "run", "--config", str(config)]
         ) as daemon:
             plc.wait_state("ready")
             plc.trigger(1)

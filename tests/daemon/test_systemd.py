@@ -165,7 +165,7 @@ def test_a_daemon_is_ready_pings_and_says_that_it_stops(
         f"width = {WIDTH}\nheight = {HEIGHT}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "edged.cli", "run", "--config", str(config), "--json"]
     environ = {**os.environ, **manager.environ, "WATCHDOG_USEC": "900000"}
     environ.pop("WATCHDOG_PID", None)
     daemon = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)

@@ -25,7 +25,7 @@ from edged.wire.pb import results_pb2_grpc
 from tests.conftest import HEIGHT, WIDTH
 from tests.support.broker import free_port, wait_until
 
-EDGED = [sys.executable, "-m", "edged.cli.main"]
+EDGED = [sys.executable, "-m", "edged.cli"]
 CONFIG = """
 state_dir = "state"
 [[models]]

@@ -83,7 +83,7 @@ loop = true
 
     def edged(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "edged.cli.main", *words],
+            [sys.executable, "-m", "edged.cli", *words],
             env={**self.environment, **environment}, cwd=self.folder,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
@@ -92,7 +92,7 @@ loop = true
     def line(self, config: Path, **environment: str) -> Iterator[Line]:
         with (self.folder / "log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "edged.cli.main", "run", "--config", str(config), "--json"],
+                [sys.executable, "-m", "edged.cli", "run", "--config", str(config), "--json"],
                 env={**self.environment, **environment}, cwd=self.folder,
                 stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip

@@ -90,7 +90,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A demo that has ended, after every example has run."""
     folder = tmp_path_factory.mktemp("examples")
     output = folder / "demo-output"
-    command = [sys.executable, "-m", "edged.cli.main", "demo", "--seconds", "600"]
+    command = [sys.executable, "-m", "edged.cli", "demo", "--seconds", "600"]
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(
             [*command, "--output", str(output)],

@@ -49,7 +49,7 @@ def test_a_library_that_is_half_installed_is_named_with_its_own_words(tmp_path: 
     (broken / "__init__.py").write_text("raise ImportError('libopenvino.so.2: cannot open')\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(Path.cwd())])
     done = subprocess.run(
-        [sys.executable, "-m", "edged.cli.main", "doctor", "--json"],
+        [sys.executable, "-m", "edged.cli", "doctor", "--json"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

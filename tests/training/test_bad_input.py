@@ -22,7 +22,7 @@ HERE = Path(__file__).parents[2]
 
 def edged(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edged.cli.main", *map(str, words)],
+        [sys.executable, "-m", "edged.cli", *map(str, words)],
         capture_output=True, text=True, check=False, cwd=HERE,
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def on_a_small_disk(folder: Path, size: str, model: Path, *words: object) -> tup
             pytest.fail("no small disk: this kernel lets nobody mount a tmpfs in a namespace")
         pytest.skip("no small disk: this kernel lets nobody mount a tmpfs in a namespace")
     kept = folder.parent / "kept" / model.name
-    command = [sys.executable, "-m", "edged.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "edged.cli", *map(str, words)]
     done = subprocess.run(
         [str(unshare), "-rm", "sh", "-c", FULL, "sh", size, str(folder), str(model), *command],
         capture_output=True, text=True, check=False, cwd=HERE,

@@ -64,7 +64,7 @@ def demo(seconds: float, output: Path) -> dict[str, Any]:
         mes = GrpcListener(output / "edge.sock")
         stack.callback(mes.close)
         mes.start(Crew())
-        command = ["-m", "edged.cli.main", "run", "--config", str(config), "--json"]
+        command = ["-m", "edged.cli", "run", "--config", str(config), "--json"]
         daemon = _spawn(stack, command, None)
         _watch(console, daemon, mqtt, seconds)
         daemon.send_signal(signal.SIGTERM)

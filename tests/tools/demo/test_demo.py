@@ -16,7 +16,7 @@ from edged.wire import imaging
 
 @pytest.mark.timeout(400)  # it trains two models
 def test_the_demo_trains_inspects_and_delivers_every_part_by_mqtt_and_grpc(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edged.cli.main", "demo", "--seconds", "3", "--output"]
+    command = [sys.executable, "-m", "edged.cli", "demo", "--seconds", "3", "--output"]
     done = subprocess.run(
         [*command, str(tmp_path)], capture_output=True, text=True, timeout=390, check=False
     )

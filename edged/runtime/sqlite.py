@@ -64,7 +64,7 @@ def guarded(db: sqlite3.Connection | None, subject: str, verb: str) -> Iterator[
             "disk."
         ) from error
     finally:
-        end_transaction(db, subject)
+        _end_transaction(db, subject)
 
 
 @contextmanager
@@ -93,13 +93,13 @@ def prepare(db: sqlite3.Connection, subject: str, version: int, instead: str) ->
     return found
 
 
-def end_transaction(db: sqlite3.Connection, what: str) -> None:
-    """Let no transaction stay open; `what` is for the log."""
+def _end_transaction(db: sqlite3.Connection, subject: str) -> None:
+    """Let no transaction stay open; `subject` is for the log."""
     if db.in_transaction:
         try:
             db.execute("ROLLBACK")
         except sqlite3.Error:
-            log.warning("a transaction of the %s was not rolled back", what, exc_info=True)
+            log.warning("%s: a transaction was not rolled back", subject, exc_info=True)
 
 
 def unused(path: Path, stem: str) -> Path:

@@ -189,7 +189,10 @@ def _settle(context: Context, work: Pending) -> None:
 def _end(
     context: Context, work: Pending, event: DatasetEvent, message: str, entries: list[DatasetEntry]
 ) -> None:
-    status = advance(DATASET_LIFE, work.status, event, f"The dataset {work.dataset}")
+    status, name = work.status, f"The dataset {work.dataset}"
+    if status in CHANGEABLE:  # a change that nobody announced: one such must not hold up all others
+        status = advance(DATASET_LIFE, status, DatasetEvent.UPDATE, name)
+    status = advance(DATASET_LIFE, status, event, name)
     with context.catalog.transaction():
         if context.catalog.set_dataset(work.dataset, status, message, context.now()):
             context.catalog.put_entries(work.dataset, entries, context.now())

@@ -111,10 +111,8 @@ def test_the_api_goes_on_while_somebody_else_holds_its_catalog(tmp_path: Path) -
         aws.create_dataset(**TRAIN)
         with contextlib.closing(sqlite3.connect(state / "catalog.sqlite")) as other:
             other.execute("BEGIN IMMEDIATE")
-            # As UpdateDatasetEntries accepts it.
             other.execute("INSERT INTO pending (dataset, facts) VALUES (1, ?)",
                           (json.dumps({"changes": line(1)}),))  # fmt: skip
-            other.execute("UPDATE datasets SET status = 'UPDATE_IN_PROGRESS' WHERE id = 1")
             with pytest.raises(ClientError, match="InternalServerException"):
                 impatient(state, aws).create_project(ProjectName="q")
             other.commit()
